@@ -1,0 +1,3 @@
+"""edge-monitor: an onboard safety monitor whose decisions come with proof."""
+
+__version__ = "0.1.0"

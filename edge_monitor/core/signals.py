@@ -1,0 +1,29 @@
+"""What a signal is: where it comes from and how long it counts. Made by the envelope, read by layout and plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One monitored quantity.
+
+    ``field`` is a path into the message: ``twist.twist.linear.x``, ``ranges[3]``, ``position[2]``,
+    ``detections[*].results[0].hypothesis.score``, ``header.stamp`` (latency: receive time minus stamp, in seconds), or
+    empty: the presence of a message (value 1). A path that ends at an array or a vector of numbers needs ``reduce``: one
+    of ``min max mean norm p05 p50 p95 count finite_ratio``. A path that ends at text gives the text's number in the
+    text table. ``topic`` may carry a ULog instance: ``battery_status[1]``.
+    """
+
+    name: str
+    topic: str
+    field: str = ""
+    type: str | None = None  #: message type; None accepts what the recording says
+    reduce: str | None = None
+    unit: str = ""
+    max_age: int | None = None  #: ns after which the value no longer counts; None: never (declared as such)
+    scale: float = 1.0  #: value = raw * scale + offset
+    offset: float = 0.0
+    values: tuple[tuple[str, float], ...] = ()  #: names of states, for reading and for ``equals``/``one_of``
+    watch: str = ""  #: "" | "change" | "each": rows for authority and reasons
