@@ -123,7 +123,7 @@ class Plane:
         self._throttle = self._fdm["fcs/throttle-cmd-norm"]
 
     def set_wind(self, east: float, north: float, turbulence: float) -> None:
-        """Blow a steady wind (m/s, towards east and north), turbulent as with ``turbulence`` m/s of wind at 6 m height."""
+        """Blow a steady wind (m/s, towards east and north) with the turbulence of ``turbulence`` m/s at 6 m height."""
         self._fdm["atmosphere/wind-east-fps"] = east / FOOT
         self._fdm["atmosphere/wind-north-fps"] = north / FOOT
         self._fdm["atmosphere/turb-type"] = _TURBULENCE_TUSTIN if turbulence > 0 else 0
