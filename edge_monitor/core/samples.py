@@ -18,7 +18,7 @@ SAMPLE = np.dtype([("t", "<i8"), ("signal", "<i4"), ("flags", "<i4"), ("value", 
 MESSAGE = np.dtype([("t", "<i8"), ("start", "<i8"), ("size", "<i4"), ("channel", "<i4")])
 
 #: One change that the engine decided (56 bytes). ``kind``: :class:`TransitionKind`; ``subject``: index of the check or
-#: signal. ``margin`` and ``limit`` are NaN where the check has none. ``flags``: bit 0 = latched.
+#: signal. ``margin`` and ``limit`` are NaN where the check has none. ``flags``: ``FLAG_LATCHED``, ``FLAG_INSTANT_END``.
 TRANSITION = np.dtype(
     [
         ("t_effective", "<i8"),
@@ -44,6 +44,9 @@ ITEM_UNTIL = 1  #: a time mark: no later item has a smaller ``t``
 ITEM_RESET_LATCH = 2  #: a command: ``signal`` holds the index of the check
 ITEM_SOURCE_STATUS = 3  #: a command: the signal's source has the cause in the low byte (``no_publisher``, ``qos``, …)
 ITEM_MISSION_END = 4  #: a command: the mission is over (clears ``on_mission_end`` latches)
+
+FLAG_LATCHED = 1  #: of a transition: the check is latched
+FLAG_INSTANT_END = 2  #: of a transition: the last row of its instant; rows of one instant take effect together
 
 NEVER = np.iinfo(np.int64).max  #: a deadline that is not set
 UNSEEN = np.iinfo(np.int64).min  #: a time that has not been yet

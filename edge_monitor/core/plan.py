@@ -1,0 +1,109 @@
+"""A plan: everything the engine must know, frozen in flat arrays with names beside them and a digest over both."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .check_spec import CheckSpec
+from .checks.registry import KINDS
+from .samples import NEVER
+from .signals import Signal
+from .state import CHECK_ROW, SIGNAL_ROW
+
+WATCH = {"": 0, "change": 1, "each": 2}
+ROLE_MODE, ROLE_ACTIVE = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Compiled checks. ``signals``: (s,) SIGNAL_ROW; ``checks``: (c,) CHECK_ROW; ``refs``: (r,) int32, the checks that
+    read each signal, ascending; ``table``: (n,) float64; ``ring``: entries of state that the checks need."""
+
+    signals: np.ndarray
+    checks: np.ndarray
+    refs: npt.NDArray[np.int32]
+    table: npt.NDArray[np.float64]
+    ring: int
+    signal_specs: tuple[Signal, ...]
+    check_specs: tuple[CheckSpec, ...]
+
+    @staticmethod
+    def build(
+        signals: Sequence[Signal],
+        checks: Sequence[CheckSpec],
+        *,
+        mode: str | None = None,
+        active: tuple[str, float] | None = None,
+        text_code: Callable[[str], int] | None = None,
+    ) -> Plan:
+        """Compile ``checks`` over ``signals``.
+
+        ``mode`` names the signal whose change clears ``on_mode_change`` latches; ``active`` the signal and the value
+        whose end is the end of the mission; ``text_code`` gives the number of a text (the layout's text table).
+        Raises ``KeyError`` for an unknown signal or kind, ``ValueError`` for numbers that don't fit the kernels.
+        """
+        index = {signal.name: i for i, signal in enumerate(signals)}
+        if len(index) != len(signals):
+            raise ValueError("two signals have the same name")
+        signal_rows = np.zeros(len(signals), SIGNAL_ROW)
+        for row, signal in zip(signal_rows, signals, strict=True):
+            row["max_age"] = NEVER if signal.max_age is None else signal.max_age
+            row["watch"] = WATCH[signal.watch]
+        if mode is not None:
+            signal_rows["role"][index[mode]] |= ROLE_MODE
+        if active is not None:
+            signal_rows["role"][index[active[0]]] |= ROLE_ACTIVE
+            signal_rows["active_value"][index[active[0]]] = active[1]
+        check_rows = np.zeros(len(checks), CHECK_ROW)
+        table: list[float] = []
+        ring = 0
+        readers: list[list[int]] = [[] for _ in signals]
+        for i, (row, spec) in enumerate(zip(check_rows, checks, strict=True)):
+            lowered = KINDS[spec.kind](spec)
+            numbers = list(lowered.table)
+            if spec.texts:
+                if text_code is None:
+                    raise ValueError(f"check {spec.name}: compares text, and there is no text table")
+                numbers += [float(text_code(text)) for text in spec.texts]
+            row["code"], row["latch"] = lowered.code, spec.latch
+            row["fail_for"], row["pass_for"] = spec.fail_for, spec.pass_for
+            for name, value in lowered.fields.items():
+                row[name] = value
+            inputs = [index[name] for name in spec.signals]
+            row["a"], row["b"], row["c"] = (inputs + [-1, -1, -1])[:3]
+            for signal_index in sorted(set(inputs)):
+                readers[signal_index].append(i)
+            row["table_start"], row["table_len"] = len(table), len(numbers)
+            row["ring_start"], row["ring_len"] = ring, lowered.ring
+            table += numbers
+            ring += lowered.ring
+        refs: list[int] = []
+        for row, reading in zip(signal_rows, readers, strict=True):
+            row["refs_start"], row["refs_len"] = len(refs), len(reading)
+            refs += reading
+        plan = Plan(
+            signal_rows,
+            check_rows,
+            np.array(refs, np.int32),
+            np.array(table or [0.0], np.float64),
+            ring,
+            tuple(signals),
+            tuple(checks),
+        )
+        for array in (plan.signals, plan.checks, plan.refs, plan.table):
+            array.setflags(write=False)
+        return plan
+
+    def digest(self) -> str:
+        """Hex SHA-256 over names and arrays: two plans with one digest decide alike."""
+        digest = hashlib.sha256(b"edge-monitor plan 1")
+        for name in [*(s.name for s in self.signal_specs), "", *(c.name for c in self.check_specs)]:
+            digest.update(name.encode() + b"\0")
+        for array in (self.signals, self.checks, self.refs, self.table):
+            digest.update(array.tobytes())
+        return digest.hexdigest()

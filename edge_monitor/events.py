@@ -1,0 +1,203 @@
+"""Events: what a transition, decision or change of command is called, and what it says, on screen and in the journal."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .core.authority import Change, Command
+from .core.check_spec import CheckSpec
+from .core.gates import Decision, Reason
+from .core.messages import Damage
+from .core.samples import FLAG_LATCHED, Cause, TransitionKind, Verdict
+from .core.signals import Signal
+
+#: Severity names of MIL-STD-882E by their number; the smaller, the worse.
+SEVERITIES = {"catastrophic": 1, "critical": 2, "marginal": 3, "negligible": 4}
+
+Payload = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened. ``payload`` holds text, integers, finite floats, None, lists and maps of them only.
+
+    ``t_effective``/``t_decided``: ns on the stream's clock. ``rules``: names of the checks or gates it speaks of.
+    """
+
+    type: str
+    subject: str
+    t_effective: int
+    t_decided: int
+    severity: str = "negligible"
+    payload: Payload = field(default_factory=dict)
+    rules: tuple[str, ...] = ()
+    hazard: str = ""
+    claim: str = ""
+
+    def document(self) -> Payload:
+        """The event as JSON: always ``type``, ``t_ns``, ``t_s`` (the same in seconds), ``subject``."""
+        document: Payload = {
+            "type": self.type,
+            "t_ns": self.t_effective,
+            "t_s": self.t_effective / 1e9,
+            "subject": self.subject,
+            "severity": self.severity,
+            "t_decided_ns": self.t_decided,
+        }
+        if self.rules:
+            document["rules"] = list(self.rules)
+        if self.hazard:
+            document["hazard"] = self.hazard
+        if self.claim:
+            document["claim"] = self.claim
+        return document | self.payload
+
+
+def number(value: float) -> float | str | None:
+    """A float as payloads hold it: NaN is None (there is no number), infinities are words."""
+    value = float(value)
+    if math.isnan(value):
+        return None
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return value
+
+
+def _worst(severities: list[str], default: str) -> str:
+    return min(severities, key=SEVERITIES.__getitem__, default=default)
+
+
+def from_check(row: np.void, spec: CheckSpec) -> Event:
+    """The event of a check's TRANSITION row: ``check.*``, or ``latch.*``."""
+    verdict = Verdict(row["verdict"])
+    if row["kind"] == TransitionKind.LATCH:
+        name = "latch.set" if verdict == Verdict.FAIL else "latch.reset"
+    else:
+        name = f"check.{verdict.name.lower()}"
+    payload: Payload = {
+        "kind": spec.kind,
+        "verdict": verdict.name,
+        "previous": Verdict(row["previous"]).name,
+        "cause": Cause(row["cause"]).name.lower() if row["cause"] else "",
+        "value": number(row["value"]),
+        "limit": number(row["limit"]),
+        "margin": number(row["margin"]),
+        "unit": spec.unit,
+        "signals": list(spec.signals),
+    }
+    if row["flags"] & FLAG_LATCHED:
+        payload["latched"] = True
+    if spec.rationale:
+        payload["rationale"] = spec.rationale
+    severity = spec.severity if verdict == Verdict.FAIL else "negligible"
+    return Event(
+        name, spec.name, int(row["t_effective"]), int(row["t_decided"]), severity, payload,
+        (spec.name,), spec.hazard, spec.claim,
+    )  # fmt: skip
+
+
+def from_inputs(rows: list[np.void], signals: tuple[Signal, ...]) -> Event:
+    """One event for the signals of one topic that were lost, or restored, at one instant."""
+    lost = rows[0]["verdict"] == Verdict.UNKNOWN
+    names = [signals[row["subject"]].name for row in rows]
+    payload = {"signals": names, "cause": Cause(rows[0]["cause"]).name.lower() if lost else ""}
+    return Event(
+        "input.lost" if lost else "input.restored",
+        signals[rows[0]["subject"]].topic,
+        int(rows[0]["t_effective"]),
+        int(rows[0]["t_decided"]),
+        "marginal" if lost else "negligible",
+        payload,
+    )
+
+
+def from_jump(row: np.void) -> Event:
+    """The stream's clock stepped back by more than a second."""
+    payload = {"step_s": float(row["value"]), "cause": "time stamps went back"}
+    return Event("clock.jump", "stream", int(row["t_effective"]), int(row["t_decided"]), "marginal", payload)
+
+
+def reason(r: Reason, specs: dict[str, CheckSpec]) -> Payload:
+    """One criterion of a decision, as payloads hold it."""
+    return {
+        "criterion": r.check,
+        "verdict": r.verdict.name,
+        "cause": r.cause.name.lower() if r.cause else "",
+        "value": number(r.value),
+        "limit": number(r.limit),
+        "margin": number(r.margin),
+        "unit": specs[r.check].unit,
+        "severity": specs[r.check].severity,
+        "since_ns": r.since,
+    }
+
+
+def from_decision(decision: Decision, specs: dict[str, CheckSpec], lease_ns: int) -> Event:
+    """A gate's GO or NO_GO, with every criterion."""
+    against = [r for r in decision.reasons if r.verdict != Verdict.PASS]
+    payload: Payload = {
+        "decision": "GO" if decision.go else "NO_GO",
+        "verdict": decision.verdict.name,
+        "cause": "" if decision.go else ", ".join(blame(r) for r in against),
+        "reasons": [reason(r, specs) for r in decision.reasons],
+        "lease_ns": lease_ns if decision.go else 0,
+    }
+    if decision.expired_hold:
+        payload["hold"] = "expired"
+    severity = "negligible" if decision.go else _worst(
+        [specs[r.check].severity for r in against if r.verdict == Verdict.FAIL], "marginal"
+    )
+    return Event(
+        "gate.go" if decision.go else "gate.no_go",
+        decision.gate,
+        decision.t_effective,
+        decision.t_decided,
+        severity,
+        payload,
+        tuple(r.check for r in (decision.reasons if decision.go else against)),
+    )
+
+
+def blame(r: Reason) -> str:
+    """A criterion that stands against GO, in two words: ``speed_limit FAIL``, ``fix_valid UNKNOWN(stale)``."""
+    return f"{r.check} {r.verdict.name}" + (f"({r.cause.name.lower()})" if r.cause else "")
+
+
+def _command(command: Command) -> Payload:
+    return {
+        "decision": command.decision,
+        "execution": command.execution,
+        "mode": command.mode,
+        "intention": command.intention,
+    }
+
+
+def from_change(change: Change) -> Event:
+    """A change of command, or a failsafe's start or end."""
+    payload: Payload = {
+        "from": change.before.decision,
+        "to": change.after.decision,
+        "cause": change.cause,
+        "causes": list(change.causes),
+        "before": _command(change.before),
+        "after": _command(change.after),
+    }
+    severity = "critical" if change.type == "failsafe.start" else "marginal"
+    subject = "failsafe" if change.type.startswith("failsafe") else "authority"
+    return Event(change.type, subject, change.t_effective, change.t_decided, severity, payload)
+
+
+def from_damage(damage: Damage, t: int) -> Event:
+    """A part of the input that could not be read; ``t``: where the stream stood."""
+    payload: Payload = {"where": damage.where, "what": damage.what}
+    if damage.lost_messages is not None:
+        payload["lost_messages"] = damage.lost_messages
+    if damage.lost_bytes is not None:
+        payload["lost_bytes"] = damage.lost_bytes
+    if damage.topics:
+        payload["topics"] = list(damage.topics)
+    return Event("log.damage", damage.where, damage.t if damage.t is not None else t, t, "marginal", payload)

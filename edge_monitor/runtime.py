@@ -1,0 +1,160 @@
+"""``Monitor``: layout, engine, authority and gates in one hand. Replay and the onboard loop both drive this and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from . import __version__, events
+from .core.authority import Authority
+from .core.engine import Engine
+from .core.gates import Gates, instants
+from .core.layout import Extractor
+from .core.messages import Batch, Channel, Damage
+from .core.plan import Plan
+from .core.samples import ITEM_SHIFT, ITEM_SOURCE_STATUS, SAMPLE, UNSEEN, TransitionKind
+from .envelope import Envelope
+from .events import Event
+
+
+class Monitor:
+    """Feeds one stream through an envelope's plan and answers with events.
+
+    Deterministic: no clock, no randomness; the same items give the same events and ``digest()``.
+    """
+
+    def __init__(self, envelope: Envelope) -> None:
+        self.envelope = envelope
+        self.extractor = Extractor(envelope.signals, [text for check in envelope.checks for text in check.texts])
+        names = tuple(signal.name for signal in envelope.signals)
+        spec = envelope.authority
+        active = None
+        if spec is not None and spec.active:
+            value = spec.active_value
+            active = (spec.active, float(self.extractor.texts.code(value)) if isinstance(value, str) else value)
+        self.plan = Plan.build(
+            envelope.signals,
+            envelope.checks,
+            mode=spec.mode if spec else None,
+            active=active,
+            text_code=self.extractor.texts.code,
+        )
+        self.engine = Engine(self.plan)
+        self.gates = Gates(envelope.gates, [check.name for check in envelope.checks])
+        self.authority = Authority(spec, names, text=self._text, label=self._label) if spec else None
+        self._by_name = {signal.name: signal for signal in envelope.signals}
+        self._checks = {check.name: check for check in envelope.checks}
+        self._leases = {gate.name: gate.lease for gate in envelope.gates}
+        self._status: list[tuple[int, int]] = []
+        self._started = False
+        self.damages: list[Damage] = []
+        self.problems: list[str] = []
+
+    def feed(self, item: Channel | Batch | Damage) -> list[Event]:
+        """Take one item of a source; answers the events that it decided."""
+        if isinstance(item, Batch):
+            return self._feed_batch(item)
+        if isinstance(item, Damage):
+            self.damages.append(item)
+            return [events.from_damage(item, self.now)]
+        for problem in self.extractor.add_channel(item):
+            self._status.append((problem.signal, int(problem.cause)))
+            self.problems.append(problem.message)
+        return []
+
+    def until(self, t: int) -> list[Event]:
+        """Promise that nothing earlier than ``t`` (ns) will come: deadlines before it take effect."""
+        return self._start(t) + self._events(self.engine.advance(until=t)) + self._gates_until(t)
+
+    def finish(self) -> list[Event]:
+        """End the stream where it stands: deadlines at that very time take effect too."""
+        if not self._started:
+            return []
+        t = self.now
+        found = self._events(self.engine.finish(t)) + self._gates_until(t, inclusive=True)
+        head = self.engine.head
+        payload = {
+            "samples": int(head["samples"]),
+            "dropped_out_of_order": int(head["dropped"]),
+            "clock_jumps": int(head["jumps"]),
+            "damages": len(self.damages),
+            "engine_digest": self.engine.digest(),
+        }
+        return [*found, Event("monitor.stopped", self.envelope.id, t, t, "negligible", payload)]
+
+    @property
+    def now(self) -> int:
+        """Time reached, ns; 0 before the first item."""
+        now = int(self.engine.head["now"])
+        return 0 if now == UNSEEN else now
+
+    def _feed_batch(self, batch: Batch) -> list[Event]:
+        if len(batch.messages) == 0:
+            return []
+        found = self._start(int(batch.messages[0]["t"]))
+        samples = self.extractor.extract(batch)
+        if self._status:
+            status = np.zeros(len(self._status), SAMPLE)
+            status["t"] = batch.messages[0]["t"]
+            status["signal"] = [signal for signal, _ in self._status]
+            status["flags"] = [cause | (ITEM_SOURCE_STATUS << ITEM_SHIFT) for _, cause in self._status]
+            self._status.clear()
+            found += self._events(self.engine.advance(status))
+        return found + self._events(self.engine.advance(samples))
+
+    def _start(self, t: int) -> list[Event]:
+        if self._started:
+            return []
+        self._started = True
+        envelope = self.envelope
+        payload = {
+            "version": __version__,
+            "envelope": envelope.id,
+            "envelope_version": envelope.version,
+            "envelope_digest": envelope.digest,
+            "plan_digest": self.plan.digest(),
+            "risk": envelope.risk,
+        }
+        started = Event("monitor.started", envelope.id, t, t, "negligible", payload, claim=envelope.claim)
+        return [started, *self._decisions(self.gates.start(t))]
+
+    def _events(self, rows: np.ndarray) -> list[Event]:
+        found: list[Event] = []
+        for instant in instants(rows):
+            found += self._instant(instant)
+        return found
+
+    def _instant(self, rows: np.ndarray) -> Iterator[Event]:
+        """Name what one instant did: inputs, then who commands, then checks, then what the gates make of it."""
+        waiting = self.gates.advance(int(rows[0]["t_effective"]), int(rows[0]["t_decided"]))
+        yield from self._decisions(waiting)
+        inputs: dict[str, list[np.void]] = {}
+        for row in rows:
+            if row["kind"] == TransitionKind.CLOCK:
+                yield events.from_jump(row)
+            elif row["kind"] == TransitionKind.INPUT:
+                inputs.setdefault(self.envelope.signals[row["subject"]].topic, []).append(row)
+        for group in inputs.values():
+            yield events.from_inputs(group, self.envelope.signals)
+        if self.authority is not None:
+            for change in self.authority.step(rows):
+                yield events.from_change(change)
+        for row in rows:
+            if row["kind"] in (TransitionKind.CHECK, TransitionKind.LATCH):
+                yield events.from_check(row, self.envelope.checks[row["subject"]])
+        yield from self._decisions(self.gates.step(rows))
+
+    def _gates_until(self, t: int, *, inclusive: bool = False) -> list[Event]:
+        return list(self._decisions(self.gates.advance(t, t, inclusive=inclusive)))
+
+    def _decisions(self, decisions: list) -> Iterator[Event]:  # type: ignore[type-arg]
+        for decision in decisions:
+            yield events.from_decision(decision, self._checks, self._leases[decision.gate])
+
+    def _text(self, signal: str, value: float) -> str | None:
+        return self.extractor.texts.text(int(value)) if self.extractor.is_text(signal) else None
+
+    def _label(self, signal: str, value: float) -> str:
+        names = {number: name for name, number in self._by_name[signal].values}
+        return names.get(value, f"{value:g}")
