@@ -56,13 +56,21 @@ def cache_base() -> Path:
 
 
 def kernel(function: F) -> F:
-    """Compile ``function`` in nopython mode with NumPy error semantics (division by zero gives inf, not an exception)."""
+    """Compile ``function`` in nopython mode with NumPy error semantics (division by zero gives inf, not an exception).
+
+    Two settings make a sample six times cheaper than Numba's defaults (measured: 330 to 54 ns with three checks):
+    ``forceinline``, as an array argument is seven words pushed at every call; and ``_nrt=False``, as the counting of
+    array references (atomic, at every call) is of no use to code that never allocates. The latter also turns "kernels
+    don't allocate" from a rule into something that the compiler checks: a kernel that would, does not compile.
+    """
     folder = Path(function.__code__.co_filename).resolve().parent
     place = cache_base() / source_digest(CORE if folder.is_relative_to(CORE) else folder)[:32]
     # Numba reads the folder from its configuration when the dispatcher is made, hence set around the decoration only.
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(place)
     try:
-        return numba.njit(cache=True, error_model="numpy", fastmath=False, nogil=True)(function)  # type: ignore[no-any-return]
+        return numba.njit(  # type: ignore[no-any-return]
+            cache=True, error_model="numpy", fastmath=False, nogil=True, forceinline=True, _nrt=False
+        )(function)
     finally:
         numba.config.CACHE_DIR = before
