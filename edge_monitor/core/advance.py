@@ -87,11 +87,11 @@ def account(state, head, t):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def settle(i, t, decided, after, head, checks, states, signals, table, ring, out, n):  # type: ignore[no-untyped-def]
+def settle(i, t, decided, after, head, checks, states, signals, table, ring, pool, out, n):  # type: ignore[no-untyped-def]
     """Evaluate check ``i`` at ``t``, debounce, latch, and write a transition where the verdict changed."""
     check = checks[i]
     state = states[i]
-    raw, cause, margin, value, limit = evaluate(check, state, signals, table, ring, t, after)
+    raw, cause, margin, value, limit = evaluate(check, state, signals, table, ring, pool, t, after)
     state["raw"] = raw
     state["margin"] = margin
     state["value"] = value
@@ -175,11 +175,11 @@ def list_readers(s, head, plan_signals, refs, states, checks_listed):  # type: i
 
 
 @kernel
-def settle_listed(t, decided, after, head, checks, states, signals, table, ring, checks_listed, out, n):  # type: ignore[no-untyped-def]
+def settle_listed(t, decided, after, head, checks, states, signals, table, ring, pool, checks_listed, out, n):  # type: ignore[no-untyped-def]
     for k in range(head["n_checks"]):
         i = checks_listed[k]
         states[i]["listed"] = 0
-        n = settle(i, t, decided, after, head, checks, states, signals, table, ring, out, n)
+        n = settle(i, t, decided, after, head, checks, states, signals, table, ring, pool, out, n)
     head["n_checks"] = 0
     return n
 
@@ -229,7 +229,7 @@ def show(s, t, decided, plan_signals, signals, out, n):  # type: ignore[no-untyp
 
 
 @kernel
-def fire(limit, decided, head, plan_signals, checks, refs, table, signals, states, ring, checks_listed, out, n, room):  # type: ignore[no-untyped-def]
+def fire(limit, decided, head, plan_signals, checks, refs, table, signals, states, ring, pool, checks_listed, out, n, room):  # type: ignore[no-untyped-def]
     """Fire every deadline earlier than ``limit``, each at its own time. Answers ``(rows, done)``; not done: out is full."""
     while head["next"] < limit:
         due = _NEVER
@@ -259,13 +259,13 @@ def fire(limit, decided, head, plan_signals, checks, refs, table, signals, state
         for i in range(len(states)):
             if states[i]["due"] == due or states[i]["wake"] == due:
                 list_check(i, head, states, checks_listed)
-        n = settle_listed(due, decided, True, head, checks, states, signals, table, ring, checks_listed, out, n)
+        n = settle_listed(due, decided, True, head, checks, states, signals, table, ring, pool, checks_listed, out, n)
         seal(out, before, n)
     return n, True
 
 
 @kernel
-def jump(t, head, plan_signals, checks, table, signals, states, ring, out, n):  # type: ignore[no-untyped-def]
+def jump(t, head, plan_signals, checks, table, signals, states, ring, pool, out, n):  # type: ignore[no-untyped-def]
     """The stream stepped back to ``t``: signals become never received, timers are cleared, latches stay."""
     start = n
     before = head["now"]
@@ -288,7 +288,7 @@ def jump(t, head, plan_signals, checks, table, signals, states, ring, out, n):  
         state["pass_since"] = _UNSEEN
         state["wake"] = _NEVER
         state["known"] = NO_VERDICT
-        n = settle(i, t, t, False, head, checks, states, signals, table, ring, out, n)
+        n = settle(i, t, t, False, head, checks, states, signals, table, ring, pool, out, n)
     return seal(out, start, n)
 
 
@@ -316,7 +316,7 @@ def take(sample, head, plan_signals, signals, signals_listed):  # type: ignore[n
 
 
 @kernel
-def close(head, plan_signals, checks, refs, table, signals, states, ring, signals_listed, checks_listed, out, n):  # type: ignore[no-untyped-def]
+def close(head, plan_signals, checks, refs, table, signals, states, ring, pool, signals_listed, checks_listed, out, n):  # type: ignore[no-untyped-def]
     """End an instant: tell watchers, clear latches that a mode change clears, evaluate what was touched."""
     t = head["now"]
     start = n
@@ -340,12 +340,12 @@ def close(head, plan_signals, checks, refs, table, signals, states, ring, signal
         list_readers(s, head, plan_signals, refs, states, checks_listed)
     head["n_signals"] = 0
     head["open"] = 0
-    n = settle_listed(t, t, False, head, checks, states, signals, table, ring, checks_listed, out, n)
+    n = settle_listed(t, t, False, head, checks, states, signals, table, ring, pool, checks_listed, out, n)
     return seal(out, start, n)
 
 
 @kernel
-def command(item, kind, head, plan_signals, checks, refs, table, signals, states, ring, checks_listed, out, n):  # type: ignore[no-untyped-def]
+def command(item, kind, head, plan_signals, checks, refs, table, signals, states, ring, pool, checks_listed, out, n):  # type: ignore[no-untyped-def]
     """Carry out one command at the time reached. Commands are never dropped: an early one acts now."""
     t = head["now"]
     start = n
@@ -366,12 +366,12 @@ def command(item, kind, head, plan_signals, checks, refs, table, signals, states
             n = emit(out, n, t, t, INPUT, s, UNKNOWN, cause, PASS, _NAN, _NAN, _NAN, 0)
         n = show(s, t, t, plan_signals, signals, out, n)
         list_readers(s, head, plan_signals, refs, states, checks_listed)
-    n = settle_listed(t, t, False, head, checks, states, signals, table, ring, checks_listed, out, n)
+    n = settle_listed(t, t, False, head, checks, states, signals, table, ring, pool, checks_listed, out, n)
     return seal(out, start, n)
 
 
 @kernel
-def advance(items, until, finish, plan_signals, checks, refs, table, head_row, signals, states, ring, lists, out):  # type: ignore[no-untyped-def]
+def advance(items, until, finish, plan_signals, checks, refs, table, head_row, signals, states, ring, pool, lists, out):  # type: ignore[no-untyped-def]
     """Walk ``items`` and then time up to ``until``. Answers ``(items consumed, rows written, status)``.
 
     ``FULL``: ``out`` cannot hold what one more instant may emit; called again with the rest it goes on. ``STRANGER``: the
@@ -403,10 +403,10 @@ def advance(items, until, finish, plan_signals, checks, refs, table, head_row, s
                 else:
                     if n + 2 * room > len(out):
                         return k, n, FULL
-                    n = jump(t, head, plan_signals, checks, table, signals, states, ring, out, n)
+                    n = jump(t, head, plan_signals, checks, table, signals, states, ring, pool, out, n)
             if head["open"] == 0:
                 n, done = fire(
-                    t, t, head, plan_signals, checks, refs, table, signals, states, ring, checks_listed, out, n, room
+                    t, t, head, plan_signals, checks, refs, table, signals, states, ring, pool, checks_listed, out, n, room
                 )
                 if not done:
                     return k, n, FULL
@@ -419,7 +419,7 @@ def advance(items, until, finish, plan_signals, checks, refs, table, head_row, s
             continue
         if kind != ITEM_SAMPLE:
             n = command(
-                item, kind, head, plan_signals, checks, refs, table, signals, states, ring, checks_listed, out, n
+                item, kind, head, plan_signals, checks, refs, table, signals, states, ring, pool, checks_listed, out, n
             )
             continue
         if head["open"] == 2:
@@ -431,14 +431,14 @@ def advance(items, until, finish, plan_signals, checks, refs, table, head_row, s
         take(item, head, plan_signals, signals, signals_listed)
         if end:
             n = close(
-                head, plan_signals, checks, refs, table, signals, states, ring, signals_listed, checks_listed, out, n
+                head, plan_signals, checks, refs, table, signals, states, ring, pool, signals_listed, checks_listed, out, n
             )
     if until > head["now"] or (finish != 0 and until == head["now"]):
         if head["now"] == _UNSEEN:
             head["now"] = until
             head["first"] = until
         n, done = fire(
-            until + finish, until, head, plan_signals, checks, refs, table, signals, states, ring, checks_listed, out, n, room
+            until + finish, until, head, plan_signals, checks, refs, table, signals, states, ring, pool, checks_listed, out, n, room
         )
         if not done:
             return len(items), n, FULL

@@ -21,7 +21,7 @@ _advance = np.errstate(all="ignore")(advance) if numba.config.DISABLE_JIT else a
 class Engine:
     """Runs a plan over one ordered stream of items.
 
-    State is seven flat arrays and nothing else; equal plans and streams give equal transitions and equal ``digest()``,
+    State is six flat arrays and nothing else; equal plans and streams give equal transitions and equal ``digest()``,
     however the stream is cut into calls. Not thread-safe: one thread owns an engine.
     """
 
@@ -32,6 +32,7 @@ class Engine:
         self._signals = np.zeros(signals, SIGNAL_STATE)
         self._checks = np.zeros(checks, CHECK_STATE)
         self._ring = np.zeros(max(plan.ring, 1), RING)
+        self._pool = np.zeros(max(plan.pool, 1), np.float64)
         self._lists = np.zeros(signals + checks, np.int32)
         self._out = np.zeros(4 * (2 * signals + 3 * checks + 4) + 1024, TRANSITION)
         self._head["now"] = self._head["first"] = UNSEEN
@@ -66,7 +67,7 @@ class Engine:
         while True:
             taken, n, status = _advance(
                 items, until, finish, self.plan.signals, self.plan.checks, self.plan.refs, self.plan.table,
-                self._head, self._signals, self._checks, self._ring, self._lists, self._out,
+                self._head, self._signals, self._checks, self._ring, self._pool, self._lists, self._out,
             )  # fmt: skip
             if status == DONE and not rows:
                 return self._out[:n].copy()
@@ -92,7 +93,7 @@ class Engine:
             start += array.nbytes
 
     def _arrays(self) -> list[np.ndarray]:
-        return [self._head, self._signals, self._checks, self._ring, self._lists]
+        return [self._head, self._signals, self._checks, self._ring, self._pool, self._lists]
 
     def digest(self) -> str:
         """Hex SHA-256 of plan and state."""

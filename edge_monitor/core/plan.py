@@ -22,13 +22,14 @@ ROLE_MODE, ROLE_ACTIVE = 1, 2
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Compiled checks. ``signals``: (s,) SIGNAL_ROW; ``checks``: (c,) CHECK_ROW; ``refs``: (r,) int32, the checks that
-    read each signal, ascending; ``table``: (n,) float64; ``ring``: entries of state that the checks need."""
+    read each signal, ascending; ``table``: (n,) float64; ``ring``, ``pool``: state that the checks need, in entries."""
 
     signals: np.ndarray
     checks: np.ndarray
     refs: npt.NDArray[np.int32]
     table: npt.NDArray[np.float64]
     ring: int
+    pool: int
     signal_specs: tuple[Signal, ...]
     check_specs: tuple[CheckSpec, ...]
 
@@ -61,7 +62,7 @@ class Plan:
             signal_rows["active_value"][index[active[0]]] = active[1]
         check_rows = np.zeros(len(checks), CHECK_ROW)
         table: list[float] = []
-        ring = 0
+        ring = pool = 0
         readers: list[list[int]] = [[] for _ in signals]
         for i, (row, spec) in enumerate(zip(check_rows, checks, strict=True)):
             lowered = KINDS[spec.kind](spec)
@@ -80,8 +81,10 @@ class Plan:
                 readers[signal_index].append(i)
             row["table_start"], row["table_len"] = len(table), len(numbers)
             row["ring_start"], row["ring_len"] = ring, lowered.ring
+            row["pool_start"], row["pool_len"] = pool, lowered.pool
             table += numbers
             ring += lowered.ring
+            pool += lowered.pool
         refs: list[int] = []
         for row, reading in zip(signal_rows, readers, strict=True):
             row["refs_start"], row["refs_len"] = len(refs), len(reading)
@@ -92,6 +95,7 @@ class Plan:
             np.array(refs, np.int32),
             np.array(table or [0.0], np.float64),
             ring,
+            pool,
             tuple(signals),
             tuple(checks),
         )

@@ -37,7 +37,8 @@ SIGNAL_STATE = np.dtype(
 )
 
 #: Constant part of a check. ``a b c``: signals, -1 where absent. ``span``: the limit of checks on time, ns.
-#: ``n_min n_max``: limits as message counts. ``table``: slice of the plan's numbers. ``ring``: slice of the state's ring.
+#: ``n_min n_max``: limits as message counts. ``table``: slice of the plan's numbers. ``ring``, ``pool``: slices of the
+#: state's time-value entries and of its float64 numbers.
 CHECK_ROW = np.dtype(
     [
         ("fail_for", "<i8"),
@@ -62,6 +63,8 @@ CHECK_ROW = np.dtype(
         ("table_len", "<i4"),
         ("ring_start", "<i4"),
         ("ring_len", "<i4"),
+        ("pool_start", "<i4"),
+        ("pool_len", "<i4"),
     ]
 )
 

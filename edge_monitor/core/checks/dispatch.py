@@ -17,7 +17,7 @@ _NAN = math.nan
 
 
 @kernel
-def evaluate(check, state, signals, table, ring, now, after):  # type: ignore[no-untyped-def]
+def evaluate(check, state, signals, table, ring, pool, now, after):  # type: ignore[no-untyped-def]
     """What the check says of the values in force at ``now``: ``(verdict, cause, margin, value, limit)``."""
     code = check["code"]
     if code == BOUNDS:

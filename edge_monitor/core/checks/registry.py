@@ -14,12 +14,13 @@ Fields = dict[str, float | int]
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """What a specification becomes: fields of its ``CHECK_ROW``, its numbers, and the length of its ring."""
+    """What a specification becomes: fields of its ``CHECK_ROW``, its numbers, and how much ring and pool it needs."""
 
     code: int
     fields: Fields = field(default_factory=dict)
     table: tuple[float, ...] = ()
     ring: int = 0
+    pool: int = 0
 
 
 def _limits(spec: CheckSpec) -> Fields:
