@@ -1,0 +1,1 @@
+"""edge-replay: recordings through the monitor, on a workstation."""

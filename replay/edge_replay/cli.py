@@ -1,0 +1,26 @@
+"""``edge-replay``: what a field engineer and a mission planner run on a workstation."""
+
+from __future__ import annotations
+
+import click
+
+from edge_monitor import __version__
+from edge_monitor.cli import EXIT_CODES
+from edge_monitor.command_line import LazyGroup, run
+
+COMMANDS = {
+    "check": ("edge_replay.commands.check", "How often would each limit have fired on past recordings?"),
+    "info": ("edge_replay.commands.info", "What is in a recording: topics, rates, gaps, damage."),
+    "run": ("edge_replay.commands.run", "Replay recordings against an envelope; every breach and decision."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "--version", prog_name="edge-replay", message="%(prog)s %(version)s")
+def group() -> None:
+    """Replay recordings through the monitor: what fired, why, and would it have fired with that limit?"""
+
+
+def main() -> None:
+    """Entry point of ``edge-replay``."""
+    run(group, "edge-replay")

@@ -1,0 +1,1 @@
+"""The verbs of ``edge-replay``, one file each."""

@@ -1,0 +1,176 @@
+"""``edge-replay run``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from edge_monitor.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from edge_monitor.events import Event
+
+    from ..replay import Replay, Window
+
+FAIL_ON = ("breach", "no-go", "unknown")
+
+
+@click.command(short_help="Replay recordings against an envelope; every breach and decision.")
+@click.argument("logs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--envelope", "-e", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The envelope file.")
+@click.option("--risk", help="Mission risk profile of the envelope; its own default otherwise.")
+@click.option("--journal", type=click.Path(dir_okay=False, path_type=Path), help="Write all events to this signed journal (needs --key).")
+@click.option("--key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Signing key, from 'edge-monitor keys new'.")
+@click.option("--jsonl", type=click.Path(dir_okay=False, allow_dash=True), help="Write events to this file, one JSON object a line; '-' is stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
+@click.option("--from", "start", metavar="SECONDS", help="Start here: seconds on the recording's clock, or '+S' from its start.")
+@click.option("--to", "end", metavar="SECONDS", help="End here, likewise.")
+@click.option("--fail-on", type=click.Choice(FAIL_ON), multiple=True, help="Exit with 1 when this was found; may be given more than once.")
+@click.option("--quiet", "-q", is_flag=True, help="No summary and no progress.")
+def command(
+    logs: tuple[Path, ...],
+    envelope: Path,
+    risk: str | None,
+    journal: Path | None,
+    key: Path | None,
+    jsonl: str | None,
+    as_json: bool,
+    start: str | None,
+    end: str | None,
+    fail_on: tuple[str, ...],
+    quiet: bool,
+) -> int:
+    """Replay each LOG (MCAP, rosbag2 file or folder, ROS 1 bag, PX4 ULog, CSV, JSONL) against an envelope.
+
+    Reports every breach, every change of who was in command and every go/no-go, with times, margins and reasons. Each LOG
+    is a stream of its own. Exit code 4 when a part of a recording could not be read: everything else was replayed.
+    """
+    from edge_monitor import envelope as envelopes
+
+    from .. import summary
+    from ..replay import replay
+
+    if (journal is None) != (key is None):
+        raise UsageError("--journal and --key go together: make a key with 'edge-monitor keys new NAME'")
+    if jsonl == "-" and as_json:
+        raise UsageError("--jsonl - and --json both want stdout: give --jsonl a file")
+    loaded = envelopes.load(envelope, risk=risk)
+    if not quiet:
+        for warning in loaded.warnings:
+            click.echo(f"warning: {warning}", err=True)
+    window = parse_window(start, end)
+    results: list[Replay] = []
+    with ExitStack() as stack:
+        sinks = []
+        if jsonl is not None:
+            sinks.append(line_writer(stack, jsonl))
+        if journal is not None and key is not None:
+            from ..journaling import journal_writer
+
+            sinks.append(journal_writer(stack, journal, key, loaded))
+
+        def listener(event: Event) -> None:
+            for sink in sinks:
+                sink(event)
+
+        for log in logs:
+            with progress(log, quiet or not sys.stderr.isatty()) as tell:
+                results.append(replay(log, loaded, window=window, listener=listener, progress=tell))
+    if as_json:
+        documents = [summary.document(result) for result in results]
+        click.echo(json.dumps(documents[0] if len(documents) == 1 else documents, indent=2, ensure_ascii=False))
+    elif not quiet:
+        from rich.console import Console
+
+        from ..display import show
+
+        console = Console(stderr=jsonl == "-", soft_wrap=False, width=None if sys.stdout.isatty() else 160)
+        for result in results:
+            show(result, console)
+    return exit_code(results, fail_on)
+
+
+def exit_code(results: list[Replay], fail_on: tuple[str, ...]) -> int:
+    """1 where something was found that the caller asked to fail on, else 4 where a recording is damaged, else 0."""
+    from edge_monitor.core.samples import Verdict
+
+    from .. import summary
+
+    found = set()
+    for result in results:
+        lines = summary.check_lines(result)
+        if any(line.fails for line in lines):
+            found.add("breach")
+        if any(line.verdict == Verdict.UNKNOWN for line in lines):
+            found.add("unknown")
+        if any(event.type == "check.unknown" for event in result.events):
+            found.add("unknown")
+        gone = [span.what for gate in result.monitor.envelope.gates for span in summary.spans(result, gate.name)[1:]]
+        if "NO_GO" in gone or not all(result.monitor.gates.state().values()):
+            found.add("no-go")
+    if found.intersection(fail_on):
+        return 1
+    return 4 if any(result.damages for result in results) else 0
+
+
+def parse_window(start: str | None, end: str | None) -> Window | None:
+    """``--from`` and ``--to``; raises ``UsageError`` for what is no number."""
+    from ..replay import Window
+
+    if start is None and end is None:
+        return None
+    numbers: list[float | None] = []
+    for option, text in (("--from", start), ("--to", end)):
+        try:
+            numbers.append(None if text is None else float(text))
+        except ValueError:
+            raise UsageError(f"{option} {text}: expected seconds, such as 437.8, or +10 from the start") from None
+    relative = [text is not None and text.startswith("+") for text in (start, end)]
+    return Window(numbers[0], numbers[1], *relative)
+
+
+def line_writer(stack: ExitStack, target: str) -> Any:
+    """A listener that writes events as JSON lines."""
+    stream: IO[str]
+    if target == "-":
+        stream = sys.stdout
+        stack.callback(stream.flush)
+    else:
+        try:
+            stream = stack.enter_context(open(target, "w", encoding="utf-8"))  # noqa: SIM115
+        except OSError as error:
+            raise ConfigError(f"--jsonl {target}: {error.strerror}; name a file in a folder you can write to") from None
+
+    def write(event: Event) -> None:
+        stream.write(json.dumps(event.document(), ensure_ascii=False, separators=(",", ":")) + "\n")
+
+    return write
+
+
+class progress:  # noqa: N801
+    """A progress bar on stderr for one recording; nothing where stderr is no terminal."""
+
+    def __init__(self, log: Path, hidden: bool) -> None:
+        self._log = log
+        self._hidden = hidden
+
+    def __enter__(self) -> Any:
+        if self._hidden:
+            return None
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._bar.start()
+        task = self._bar.add_task(self._log.name, total=None)
+        return lambda done, size: self._bar.update(task, completed=done, total=size)
+
+    def __exit__(self, *_: object) -> None:
+        if not self._hidden:
+            self._bar.stop()

@@ -1,0 +1,119 @@
+"""One recording through one monitor: the loop, and what is known afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from edge_monitor.core.messages import Batch, Channel, Damage
+from edge_monitor.core.samples import NEVER, UNSEEN
+from edge_monitor.envelope import Envelope
+from edge_monitor.events import Event
+from edge_monitor.runtime import Monitor
+
+from . import readers
+
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The part of a recording to replay, in seconds; ``relative`` ones count from its first message."""
+
+    start: float | None = None
+    end: float | None = None
+    start_relative: bool = False
+    end_relative: bool = False
+
+    def bounds(self, first: int) -> tuple[int, int]:
+        """Both ends in ns on the recording's clock; ``first`` is the time of its first message, ns."""
+        start = UNSEEN if self.start is None else round(self.start * 1e9) + (first if self.start_relative else 0)
+        end = NEVER if self.end is None else round(self.end * 1e9) + (first if self.end_relative else 0)
+        return start, end
+
+
+@dataclass(slots=True)
+class Replay:
+    """What a replay found: every event, the monitor as it stands at the end, and what was read."""
+
+    path: Path
+    format: str
+    monitor: Monitor
+    events: list[Event] = field(default_factory=list)
+    messages: int = 0
+    first: int | None = None
+    last: int | None = None
+    topics: dict[str, str] = field(default_factory=dict)  #: topic: type
+
+    @property
+    def damages(self) -> list[Damage]:
+        """What could not be read."""
+        return self.monitor.damages
+
+    @property
+    def missing_topics(self) -> list[str]:
+        """Topics that the envelope reads and the recording does not have."""
+        present = {topic.lstrip("/") for topic in self.topics}
+        wanted = dict.fromkeys(signal.topic for signal in self.monitor.envelope.signals if signal.topic)
+        return [topic for topic in wanted if topic.split("[")[0].lstrip("/") not in present]
+
+
+def within(item: Batch, bounds: tuple[int, int]) -> Batch:
+    """The messages of a batch whose time lies in ``bounds`` (ns, both ends included)."""
+    t = item.messages["t"]
+    keep = (t >= bounds[0]) & (t <= bounds[1])
+    return item if keep.all() else Batch(item.data, item.messages[keep])
+
+
+def replay(
+    path: Path,
+    envelope: Envelope,
+    *,
+    window: Window | None = None,
+    listener: Listener | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Replay:
+    """Run ``path`` through a monitor for ``envelope``.
+
+    ``listener`` gets each event as it is decided; ``progress`` gets (bytes read, bytes in all). Raises
+    ``DamagedInputError`` when nothing in the file can be read; partial damage is an event and in ``damages``.
+    """
+    recording = readers.open(path, topics=sorted({signal.topic for signal in envelope.signals if signal.topic}))
+    result = Replay(Path(path), recording.format, Monitor(envelope))
+
+    def tell(found: list[Event]) -> None:
+        for event in found:
+            result.events.append(event)
+            if listener is not None:
+                listener(event)
+
+    for item in _cut(recording, window, result):
+        if isinstance(item, Channel):
+            result.topics[item.topic] = item.type
+        elif isinstance(item, Batch) and len(item.messages):
+            result.messages += len(item.messages)
+            times = item.messages["t"]
+            low, high = int(times.min()), int(times.max())
+            result.first = low if result.first is None else min(result.first, low)
+            result.last = high if result.last is None else max(result.last, high)
+        tell(result.monitor.feed(item))
+        if progress is not None:
+            progress(recording.position, recording.size)
+    tell(result.monitor.finish())
+    return result
+
+
+def _cut(
+    recording: readers.Recording, window: Window | None, result: Replay
+) -> Iterator[Channel | Batch | Damage]:
+    bounds: tuple[int, int] | None = None
+    for item in recording:
+        if isinstance(item, Batch) and window is not None and len(item.messages):
+            if bounds is None:
+                bounds = window.bounds(int(np.min(item.messages["t"])))
+            yield within(item, bounds)
+        else:
+            yield item
