@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from .checks.dispatch import evaluate
-from .jit import kernel
+from .jit import inlined, kernel
 from .samples import (
     FLAG_CAUSE,
     FLAG_END,
@@ -47,7 +47,7 @@ NO_VERDICT = -1
 DONE, FULL, STRANGER = 0, 1, 2
 
 
-@kernel
+@inlined
 def emit(out, n, t, decided, kind, subject, verdict, cause, previous, margin, value, limit, flags):  # type: ignore[no-untyped-def]
     row = out[n]
     row["t_effective"] = t
@@ -65,7 +65,7 @@ def emit(out, n, t, decided, kind, subject, verdict, cause, previous, margin, va
     return n + 1
 
 
-@kernel
+@inlined
 def seal(out, before, n):  # type: ignore[no-untyped-def]
     """Mark the last row that an instant wrote, so that gates see an instant whole however the stream is cut."""
     if n > before:
@@ -73,7 +73,7 @@ def seal(out, before, n):  # type: ignore[no-untyped-def]
     return n
 
 
-@kernel
+@inlined
 def account(state, head, t):  # type: ignore[no-untyped-def]
     """Book the time since the last change on the verdict that ends at ``t``."""
     since = state["t_changed"]
@@ -86,7 +86,7 @@ def account(state, head, t):  # type: ignore[no-untyped-def]
     state["t_changed"] = t
 
 
-@kernel
+@inlined
 def settle(i, t, decided, after, head, checks, states, signals, table, ring, pool, out, n):  # type: ignore[no-untyped-def]
     """Evaluate check ``i`` at ``t``, debounce, latch, and write a transition where the verdict changed."""
     check = checks[i]
@@ -153,7 +153,7 @@ def settle(i, t, decided, after, head, checks, states, signals, table, ring, poo
     return n
 
 
-@kernel
+@inlined
 def list_check(i, head, states, checks_listed):  # type: ignore[no-untyped-def]
     """Put a check on the open instant's list, once, keeping the list in ascending order."""
     if states[i]["listed"] != 0:
@@ -167,14 +167,14 @@ def list_check(i, head, states, checks_listed):  # type: ignore[no-untyped-def]
     head["n_checks"] += 1
 
 
-@kernel
+@inlined
 def list_readers(s, head, plan_signals, refs, states, checks_listed):  # type: ignore[no-untyped-def]
     start = plan_signals[s]["refs_start"]
     for k in range(start, start + plan_signals[s]["refs_len"]):
         list_check(refs[k], head, states, checks_listed)
 
 
-@kernel
+@inlined
 def settle_listed(t, decided, after, head, checks, states, signals, table, ring, pool, checks_listed, out, n):  # type: ignore[no-untyped-def]
     for k in range(head["n_checks"]):
         i = checks_listed[k]
@@ -184,7 +184,7 @@ def settle_listed(t, decided, after, head, checks, states, signals, table, ring,
     return n
 
 
-@kernel
+@inlined
 def unlatch(i, t, decided, head, states, checks_listed, out, n):  # type: ignore[no-untyped-def]
     """Release a latch whose condition has cleared, and restart the check's timers."""
     state = states[i]
@@ -199,7 +199,7 @@ def unlatch(i, t, decided, head, states, checks_listed, out, n):  # type: ignore
     )
 
 
-@kernel
+@inlined
 def unlatch_all(which, t, decided, head, checks, states, checks_listed, out, n):  # type: ignore[no-untyped-def]
     for i in range(len(checks)):
         if checks[i]["latch"] == which:
@@ -207,7 +207,7 @@ def unlatch_all(which, t, decided, head, checks, states, checks_listed, out, n):
     return n
 
 
-@kernel
+@inlined
 def show(s, t, decided, plan_signals, signals, out, n):  # type: ignore[no-untyped-def]
     """Tell watchers of a signal its new value, or that it has none."""
     signal = signals[s]
@@ -228,7 +228,7 @@ def show(s, t, decided, plan_signals, signals, out, n):  # type: ignore[no-untyp
     return n
 
 
-@kernel
+@inlined
 def fire(limit, decided, head, plan_signals, checks, refs, table, signals, states, ring, pool, checks_listed, out, n, room):  # type: ignore[no-untyped-def]
     """Fire every deadline earlier than ``limit``, each at its own time. Answers ``(rows, done)``; not done: out is full."""
     while head["next"] < limit:
@@ -264,7 +264,7 @@ def fire(limit, decided, head, plan_signals, checks, refs, table, signals, state
     return n, True
 
 
-@kernel
+@inlined
 def jump(t, head, plan_signals, checks, table, signals, states, ring, pool, out, n):  # type: ignore[no-untyped-def]
     """The stream stepped back to ``t``: signals become never received, timers are cleared, latches stay."""
     start = n
@@ -292,7 +292,7 @@ def jump(t, head, plan_signals, checks, table, signals, states, ring, pool, out,
     return seal(out, start, n)
 
 
-@kernel
+@inlined
 def take(sample, head, plan_signals, signals, signals_listed):  # type: ignore[no-untyped-def]
     """Put one sample in force."""
     s = sample["signal"]
@@ -315,7 +315,7 @@ def take(sample, head, plan_signals, signals, signals_listed):  # type: ignore[n
         head["n_signals"] += 1
 
 
-@kernel
+@inlined
 def close(head, plan_signals, checks, refs, table, signals, states, ring, pool, signals_listed, checks_listed, out, n):  # type: ignore[no-untyped-def]
     """End an instant: tell watchers, clear latches that a mode change clears, evaluate what was touched."""
     t = head["now"]
@@ -344,7 +344,7 @@ def close(head, plan_signals, checks, refs, table, signals, states, ring, pool, 
     return seal(out, start, n)
 
 
-@kernel
+@inlined
 def command(item, kind, head, plan_signals, checks, refs, table, signals, states, ring, pool, checks_listed, out, n):  # type: ignore[no-untyped-def]
     """Carry out one command at the time reached. Commands are never dropped: an early one acts now."""
     t = head["now"]

@@ -63,6 +63,15 @@ def kernel(function: F) -> F:
     array references (atomic, at every call) is of no use to code that never allocates. The latter also turns "kernels
     don't allocate" from a rule into something that the compiler checks: a kernel that would, does not compile.
     """
+    return _compile(function)
+
+
+def inlined(function: F) -> F:
+    """A ``kernel`` that only other kernels call: it gets no entry from Python, which saves a third of the compile time."""
+    return _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def _compile(function: F, **options: bool) -> F:
     folder = Path(function.__code__.co_filename).resolve().parent
     place = cache_base() / source_digest(CORE if folder.is_relative_to(CORE) else folder)[:32]
     # Numba reads the folder from its configuration when the dispatcher is made, hence set around the decoration only.
@@ -70,7 +79,7 @@ def kernel(function: F) -> F:
     numba.config.CACHE_DIR = str(place)
     try:
         return numba.njit(  # type: ignore[no-any-return]
-            cache=True, error_model="numpy", fastmath=False, nogil=True, forceinline=True, _nrt=False
+            cache=True, error_model="numpy", fastmath=False, nogil=True, forceinline=True, _nrt=False, **options
         )(function)
     finally:
         numba.config.CACHE_DIR = before

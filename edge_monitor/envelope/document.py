@@ -49,8 +49,8 @@ _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", re.ASCII)
 class Document:
     """The data of a file (dict, tuple, str, int, float, bool) and where each value stands.
 
-    ``findings`` are what is wrong with the YAML itself; values that could not be had are left out of ``data``, and their
-    paths are in ``broken`` so that nobody reports them a second time as missing.
+    ``problems`` are what is wrong with the YAML itself. Values that could not be had are left out of ``data``, and
+    :meth:`is_broken` knows them, so that nobody reports them a second time as missing.
 
     Raises:
         EnvelopeError: nothing can be read at all (not UTF-8, not YAML, too large, more than one document…).
@@ -58,8 +58,8 @@ class Document:
 
     def __init__(self, data: bytes, source: str) -> None:
         self.source = source
-        self.findings: list[Finding] = []
-        self.broken: set[Path] = set()
+        self.problems: list[Problem] = []
+        self._broken: set[Path] = set()
         self._places: dict[Path, tuple[Mark, Mark]] = {}
         self._values = 0
         self.data: dict[str, Any] = {}
@@ -90,7 +90,7 @@ class Document:
 
     def is_broken(self, path: Path) -> bool:
         """True where the YAML itself is at fault, so that there is no more to be said."""
-        return any(path[:length] in self.broken for length in range(1, len(path) + 1))
+        return any(path[:length] in self._broken for length in range(1, len(path) + 1))
 
     def _fatal(self, mark: Mark, message: str) -> EnvelopeError:
         return EnvelopeError([Problem(self.source, mark, Finding((), message))])
@@ -155,9 +155,10 @@ class Document:
         assert isinstance(event, ScalarEvent)
         return self._scalar(event, path)
 
-    def _refuse(self, path: Path, message: str, wrong: str = "") -> None:
-        self.findings.append(Finding(path, message, wrong))
-        self.broken.add(path)
+    def _refuse(self, path: Path, message: str) -> Any:
+        self.problems.append(self.problem(Finding(path, message)))
+        self._broken.add(path)
+        return None
 
     def _mapping(self, events: Iterator[Event], path: Path, depth: int) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
@@ -165,18 +166,17 @@ class Document:
         while not isinstance(event := next(events), MappingEndEvent):
             mark = self._mark(event)
             if not isinstance(event, ScalarEvent):
-                odd = (*path, f"key at line {mark.line}")
-                self._node(event, events, odd, depth + 1)
-                self._refuse(odd, "a key must be plain text")
-                self._node(next(events), events, odd, depth + 1)
+                self.problems.append(Problem(self.source, mark, Finding(path, "a key must be plain text")))
+                nowhere = (*path, "", f"key in line {mark.line}")
+                self._node(event, events, nowhere, depth + 1)
+                self._node(next(events), events, nowhere, depth + 1)
                 continue
             key = event.value
             item = (*path, key)
             if key in seen:
-                self._places[twice := (*item, f"again at line {mark.line}")] = (mark, mark)
-                self.findings.append(Finding(item, f"is given twice (first at line {seen[key]})"))
-                self._second_places[len(self.findings) - 1] = mark
-                self._node(next(events), events, twice, depth + 1)
+                finding = Finding(item, f"is given twice (first in line {seen[key]})")
+                self.problems.append(Problem(self.source, mark, finding))
+                self._node(next(events), events, (*item, f"again in line {mark.line}"), depth + 1)
                 continue
             seen[key] = mark.line
             if event.anchor or event.ctag or not _clean(key):

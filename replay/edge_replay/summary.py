@@ -6,8 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from edge_monitor.core.check_spec import CheckSpec
 from edge_monitor.core.samples import UNSEEN, Cause, Verdict
-from edge_monitor.events import blame, number
+from edge_monitor.events import number
 
 from .replay import Replay
 
@@ -82,32 +85,32 @@ class CheckLine:
         }
 
 
+def line_of(spec: CheckSpec, state: np.void, head: np.void) -> CheckLine:
+    """A check's line from its CHECK_STATE and the stream's HEAD; the verdict that still holds counts up to now."""
+    verdict = Verdict(int(state["verdict"]))
+    since = int(state["t_changed"]) if state["t_changed"] != UNSEEN else int(head["first"])
+    open_ns = int(head["now"]) - since if head["now"] != UNSEEN else 0
+    known = state["worst_t"] != UNSEEN
+    return CheckLine(
+        spec.name,
+        spec.kind,
+        spec.unit,
+        spec.severity,
+        verdict,
+        Cause(int(state["cause"])).name.lower() if state["cause"] else "",
+        int(state["fails"]),
+        int(state["fail_ns"]) + (open_ns if verdict == Verdict.FAIL else 0),
+        int(state["unknown_ns"]) + (open_ns if verdict == Verdict.UNKNOWN else 0),
+        float(state["worst"]) if known else None,
+        int(state["worst_t"]) if known else None,
+    )
+
+
 def check_lines(replay: Replay) -> list[CheckLine]:
-    """One line a check, in the envelope's order; time in the verdict that still holds is counted up to the end."""
+    """One line a check, in the envelope's order."""
     monitor = replay.monitor
     head = monitor.engine.head
-    lines = []
-    for spec, state in zip(monitor.envelope.checks, monitor.engine.checks, strict=True):
-        verdict = Verdict(int(state["verdict"]))
-        since = int(state["t_changed"]) if state["t_changed"] != UNSEEN else int(head["first"])
-        open_ns = int(head["now"]) - since if head["now"] != UNSEEN else 0
-        known = state["worst_t"] != UNSEEN
-        lines.append(
-            CheckLine(
-                spec.name,
-                spec.kind,
-                spec.unit,
-                spec.severity,
-                verdict,
-                Cause(int(state["cause"])).name.lower() if state["cause"] else "",
-                int(state["fails"]),
-                int(state["fail_ns"]) + (open_ns if verdict == Verdict.FAIL else 0),
-                int(state["unknown_ns"]) + (open_ns if verdict == Verdict.UNKNOWN else 0),
-                float(state["worst"]) if known else None,
-                int(state["worst_t"]) if known else None,
-            )
-        )
-    return lines
+    return [line_of(spec, state, head) for spec, state in zip(monitor.envelope.checks, monitor.engine.checks, strict=True)]
 
 
 def document(replay: Replay) -> dict[str, Any]:
@@ -139,9 +142,3 @@ def document(replay: Replay) -> dict[str, Any]:
         ],
         "engine_digest": replay.monitor.engine.digest(),
     }
-
-
-def final_reasons(replay: Replay, gate: str) -> str:
-    """What stands against a gate at the end, in one line."""
-    against = [blame(r) for r in replay.monitor.gates.reasons(gate) if r.verdict != Verdict.PASS]
-    return ", ".join(against)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from ..jit import kernel
+from ..jit import inlined
 from ..samples import UNSEEN, Cause, Verdict
 
 PASS, UNKNOWN, FAIL = int(Verdict.PASS), int(Verdict.UNKNOWN), int(Verdict.FAIL)
@@ -18,7 +18,7 @@ _NAN = math.nan
 _INF = math.inf
 
 
-@kernel
+@inlined
 def between(check, state, v):  # type: ignore[no-untyped-def]
     """Compare ``v`` with the limits in force: the leaving ones after a FAIL. Infinite values violate (SEMANTICS §2)."""
     high = check["max"]
@@ -35,7 +35,7 @@ def between(check, state, v):  # type: ignore[no-untyped-def]
     return FAIL if below < 0 else PASS, NONE, below, v, low
 
 
-@kernel
+@inlined
 def bounds(check, state, signals):  # type: ignore[no-untyped-def]
     """``min <= value <= max``, with hysteresis (``leave_min``, ``leave_max``)."""
     signal = signals[check["a"]]
@@ -44,7 +44,7 @@ def bounds(check, state, signals):  # type: ignore[no-untyped-def]
     return between(check, state, signal["value"])
 
 
-@kernel
+@inlined
 def rate(check, state, signals):  # type: ignore[no-untyped-def]
     """Rate of change between consecutive samples, in unit/s: ``min <= dv/dt <= max``.
 
@@ -68,7 +68,7 @@ def rate(check, state, signals):  # type: ignore[no-untyped-def]
     return between(check, state, state["x1"])
 
 
-@kernel
+@inlined
 def one_of(check, signals, table):  # type: ignore[no-untyped-def]
     """The value is one of the table's. States have no distance, hence no margin."""
     signal = signals[check["a"]]
@@ -80,7 +80,7 @@ def one_of(check, signals, table):  # type: ignore[no-untyped-def]
     return FAIL, NONE, _NAN, signal["value"], _NAN
 
 
-@kernel
+@inlined
 def valid(check, signals):  # type: ignore[no-untyped-def]
     """The value is a finite number and, where a covariance is named, that is known (> 0) and at most ``max``.
 

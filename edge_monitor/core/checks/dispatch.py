@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..jit import kernel
+from ..jit import inlined
 from ..samples import Cause, Verdict
 from .bounds import bounds, one_of, rate, valid
 from .relations import agreement, geofence
@@ -16,7 +16,7 @@ _UNKNOWN, _DEPENDENCY = int(Verdict.UNKNOWN), int(Cause.DEPENDENCY)
 _NAN = math.nan
 
 
-@kernel
+@inlined
 def evaluate(check, state, signals, table, ring, pool, now, after):  # type: ignore[no-untyped-def]
     """What the check says of the values in force at ``now``: ``(verdict, cause, margin, value, limit)``."""
     code = check["code"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..jit import kernel
+from ..jit import inlined
 from ..samples import Cause, Verdict
 
 PASS, UNKNOWN, FAIL = int(Verdict.PASS), int(Verdict.UNKNOWN), int(Verdict.FAIL)
@@ -13,7 +13,7 @@ _NAN = math.nan
 _INF = math.inf
 
 
-@kernel
+@inlined
 def agreement(check, state, signals):  # type: ignore[no-untyped-def]
     """``|a - b| <= max``; on a circle of ``wrap`` units where one is given (360 for degrees)."""
     a = signals[check["a"]]
@@ -33,7 +33,7 @@ def agreement(check, state, signals):  # type: ignore[no-untyped-def]
     return FAIL if margin < 0 else PASS, NONE, margin, difference, limit
 
 
-@kernel
+@inlined
 def inside_distance(table, start, corners, x, y):  # type: ignore[no-untyped-def]
     """Distance of (x, y) to a polygon's edge in metres, positive inside (crossing number; even-odd rule)."""
     inside = False
@@ -60,7 +60,7 @@ def inside_distance(table, start, corners, x, y):  # type: ignore[no-untyped-def
     return distance if inside else -distance
 
 
-@kernel
+@inlined
 def geofence(check, signals, table):  # type: ignore[no-untyped-def]
     """Stay inside a prism (polygon and altitude band), or outside it (``keep_out``); margin in metres.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from ..jit import kernel
+from ..jit import inlined
 from ..samples import NEVER, UNSEEN, Cause, Verdict
 
 PASS, UNKNOWN, FAIL = int(Verdict.PASS), int(Verdict.UNKNOWN), int(Verdict.FAIL)
@@ -18,7 +18,7 @@ _UNSEEN, _NEVER = int(UNSEEN), int(NEVER)
 _NAN = math.nan
 
 
-@kernel
+@inlined
 def stale(check, state, signals, now, after):  # type: ignore[no-untyped-def]
     """The last message is at most ``span`` old. Never received is unknown, as nothing is known to have stopped.
 
@@ -44,7 +44,7 @@ def stale(check, state, signals, now, after):  # type: ignore[no-untyped-def]
     return FAIL if expired else PASS, NONE, (span - age) / 1e9, age / 1e9, span / 1e9
 
 
-@kernel
+@inlined
 def frequency(check, state, signals, ring, now, after):  # type: ignore[no-untyped-def]
     """``n_min <= messages in [now - window, now] <= n_max``; margin in Hz. Unknown (``warming``) until a window has passed.
 
@@ -102,7 +102,7 @@ def frequency(check, state, signals, ring, now, after):  # type: ignore[no-untyp
     return PASS, NONE, max(below, 0.0), hz, check["min"]
 
 
-@kernel
+@inlined
 def jitter(check, state, signals, ring, now, after):  # type: ignore[no-untyped-def]
     """Largest ``|interval - period|`` of the intervals that ended in ``[now - window, now]``, and of the open one so far.
 
