@@ -1,0 +1,47 @@
+# Everything starts here; each target makes .venv by itself when it is missing or pyproject.toml has changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PYTHONPATH :=
+# Hash seeds and thread counts don't matter to results; a fixed hash seed makes failures repeat.
+export PYTHONHASHSEED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint fuzz bench clean docs
+
+help: ## What can be made here
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP) ## Make .venv with the package and its development tools
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,replay]'
+	@touch $(STAMP)
+
+demo: $(STAMP) ## Replay the recorded mission, write and verify its journal
+	@$(BIN)/python replay/scenarios/demo.py
+
+test: $(STAMP) lint ## Style, types, import rules and the whole test suite
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(STAMP) ## Style, types and import rules only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+fuzz: $(STAMP) ## Cut and flip every recording (64 cuts, 256 flips each)
+	$(BIN)/python tests/fuzz_readers.py --cuts 64 --flips 256
+
+bench: $(STAMP) ## Measure against the peers in the same run; writes build/bench.json
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[bench]'
+	$(BIN)/python bench/run.py
+
+docs: $(STAMP) ## Rewrite the generated parts of README and docs
+	$(BIN)/python docs/generate.py
+
+clean: ## Remove what was built (not .venv)
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

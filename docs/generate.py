@@ -1,0 +1,116 @@
+"""Rewrites the generated parts of README and docs from the code: `make docs`. A test asserts that they are up to date.
+
+A generated part stands between `<!-- generated:NAME -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+ROOT = Path(__file__).resolve().parent.parent
+PART = re.compile(r"(<!-- generated:([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def first_sentence(text: str | None) -> str:
+    """The first paragraph's first sentence, on one line."""
+    line = " ".join((text or "").strip().split("\n\n")[0].split())
+    return re.split(r"(?<=\.)\s", line)[0]
+
+
+def check_kinds() -> str:
+    """The table of check kinds, from the envelope's models."""
+    from edge_monitor.envelope import CHECK_MODELS
+
+    lines = ["| kind | what it finds | parameters |", "|---|---|---|"]
+    common = {"kind", "severity", "rationale", "hazard", "claim", "fail_for", "pass_for", "latch"}
+    for kind, model in CHECK_MODELS.items():
+        parameters = ", ".join(f"`{name}`" for name in model.model_fields if name not in common)
+        lines.append(f"| `{kind}` | {first_sentence(model.__doc__)} | {parameters} |")
+    return "\n".join(lines) + "\n"
+
+
+def exit_codes() -> str:
+    """The exit codes, from the text that `--help` prints."""
+    from edge_monitor.cli import EXIT_CODES
+
+    rows = re.findall(r"^  (\d)  (.*)$", EXIT_CODES, re.MULTILINE)
+    return "\n".join(["| code | meaning |", "|---|---|", *(f"| {code} | {text} |" for code, text in rows)]) + "\n"
+
+
+def cli_reference() -> str:
+    """Every command and option of both programs, from their own declarations."""
+    from edge_monitor.cli import group as monitor
+    from edge_replay.cli import group as replay
+
+    lines: list[str] = []
+    for name, group in (("edge-monitor", monitor), ("edge-replay", replay)):
+        lines += [f"## {name}\n", f"{first_sentence(group.help)}\n"]
+        describe(group, name, lines)
+    return "\n".join(lines) + "\n"
+
+
+def describe(group: click.Group, path: str, lines: list[str]) -> None:
+    """Describe the commands of a group, and of the groups in it."""
+    context = click.Context(group, info_name=path)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        here = f"{path} {name}"
+        if isinstance(command, click.Group):
+            describe(command, here, lines)
+            continue
+        usage = " ".join(command.collect_usage_pieces(click.Context(command, info_name=here)))
+        lines += [f"### `{here}`\n", f"```text\n{here} {usage}\n```\n", f"{paragraphs(command.help)}\n"]
+        options = [p for p in command.params if isinstance(p, click.Option)]
+        if options:
+            lines += ["| option | meaning |", "|---|---|"]
+            for option in options:
+                word = ", ".join(f"`{o}`" for o in option.opts)
+                lines.append(f"| {word} | {(option.help or '').replace('|', chr(92) + '|')} |")
+            lines.append("")
+
+
+def paragraphs(text: str | None) -> str:
+    """Help text as Markdown paragraphs."""
+    return "\n\n".join(" ".join(part.split()) for part in (text or "").replace("\b", "").strip().split("\n\n"))
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "check-kinds": check_kinds,
+    "exit-codes": exit_codes,
+    "cli": cli_reference,
+}
+
+
+def files() -> list[Path]:
+    """The files that may hold generated parts."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def rewritten(path: Path) -> str:
+    """The text of ``path`` with its generated parts made anew."""
+    return PART.sub(
+        lambda m: m[1] + PARTS[m[2]]() + m[3] if m[2] in PARTS else m[0], path.read_text(encoding="utf-8")
+    )
+
+
+def main() -> int:
+    """Rewrite what differs; answers how many files did."""
+    changed = 0
+    for path in files():
+        text = rewritten(path)
+        if text != path.read_text(encoding="utf-8"):
+            path.write_text(text, encoding="utf-8")
+            print(f"rewrote {path.relative_to(ROOT)}")
+            changed += 1
+    return changed
+
+
+if __name__ == "__main__":
+    main()
+    sys.exit(0)

@@ -1,0 +1,39 @@
+"""From events to journal entries, for replays: one boot a recording, begin and clean-end marks included."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from edge_monitor import __version__
+from edge_monitor.envelope import Envelope
+from edge_monitor.events import SEVERITIES, Event
+
+
+def journal_writer(stack: ExitStack, path: Path, key: Path, envelope: Envelope) -> Callable[[Event], None]:
+    """A listener that appends events to the journal at ``path``, signed with ``key``; closed with ``stack``.
+
+    Raises ``ConfigError`` for an unusable key or a journal that another process writes.
+    """
+    from edge_monitor.journal import Digests, Entry, Journal, Severity, load_signing_key
+
+    digests = Digests(envelope=bytes.fromhex(envelope.digest), model=b"", monitor=__version__.encode())
+    journal = stack.enter_context(Journal.create_or_open(path, load_signing_key(key), digests=digests, boot_id=os.urandom(16)))
+
+    def write(event: Event) -> None:
+        journal.append(
+            Entry(
+                type=event.type,
+                severity=Severity(SEVERITIES[event.severity]),
+                t_effective=event.t_effective,
+                t_decided=event.t_decided,
+                payload={"subject": event.subject, **event.payload},
+                rules=event.rules,
+                hazard=event.hazard,
+                claim=event.claim,
+            )
+        )
+
+    return write
