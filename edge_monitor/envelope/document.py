@@ -1,8 +1,8 @@
 """A YAML file as plain data with the place of every value; no value is ever made by a tag.
 
-ruamel.yaml's *events* are used, not its constructors: that gives exact places, shows anchors, tags and duplicate keys,
-and leaves it to us what a scalar means. The meaning is YAML 1.2's core schema (so `yes`, `on` and `1:30` are text), with
-everything refused that two readers could see differently or that an approver could overlook:
+ruamel.yaml's *events* are used, not its constructors: that gives exact places, shows anchors, tags and duplicate
+keys, and leaves it to us what a scalar means. The meaning is YAML 1.2's core schema (so `yes`, `on` and `1:30` are
+text), with everything refused that two readers could see differently or that an approver could overlook:
 
 - anchors, aliases and merge keys: what is approved must stand where it is used; it also ends alias bombs
 - tags, duplicate keys, several documents, keys that are not plain text
@@ -80,9 +80,9 @@ class Document:
         # What is missing inside a mapping is best shown at the mapping's name.
         return key_mark if key or path != wanted else value_mark
 
-    def names(self, section: str) -> tuple[str, ...]:
-        """All names that a section declares, usable or not."""
-        return tuple(str(path[1]) for path in self._places if len(path) == 2 and path[0] == section)
+    def names(self, section: str) -> dict[str, None]:
+        """All names that a section declares, usable or not, in the file's order."""
+        return {str(path[1]): None for path in self._places if len(path) == 2 and path[0] == section}
 
     def problem(self, finding: Finding, *, key: bool = False) -> Problem:
         """The finding with its place."""
@@ -102,8 +102,8 @@ class Document:
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError as error:
-            before = data[: error.start].decode("utf-8")
-            raise self._fatal(_end_of(before), f"is not UTF-8 (byte 0x{data[error.start]:02x}): save the file as UTF-8") from None
+            place = _end_of(data[: error.start].decode("utf-8"))
+            raise self._fatal(place, f"is not UTF-8 (byte 0x{data[error.start]:02x}): save the file as UTF-8") from None
 
     def _events(self, text: str) -> Iterator[Event]:
         parser = YAML(typ="safe", pure=True)
@@ -114,8 +114,8 @@ class Document:
             place = Mark(mark.line + 1, mark.column + 1) if mark else Mark(1, 1)
             raise self._fatal(place, _syntax_message(error)) from None
         except ReaderError as error:
-            place = _end_of(text[: error.position])
-            raise self._fatal(place, f"holds the control character U+{ord(text[error.position]):04X}: remove it") from None
+            place, character = _end_of(text[: error.position]), ord(text[error.position])
+            raise self._fatal(place, f"holds the control character U+{character:04X}: remove it") from None
         except (YAMLError, ValueError, OverflowError) as error:  # escapes such as "\UFFFFFFFF" end in chr()
             raise self._fatal(Mark(1, 1), f"is not YAML: {shown(error)}") from None
 
@@ -143,9 +143,10 @@ class Document:
         mark = self._mark(event)
         self._places.setdefault(path, (mark, mark))
         if isinstance(event, AliasEvent):
-            return self._refuse(path, f"aliases are not supported: write what `*{event.anchor}` stands for")
-        if getattr(event, "anchor", None):
-            self._refuse(path, f"anchors are not supported: remove `&{event.anchor}`")
+            name = shown(f"*{getattr(event, 'anchor', '')}")
+            return self._refuse(path, f"aliases are not supported: write what {name} stands for")
+        if anchor := getattr(event, "anchor", None):
+            self._refuse(path, f"anchors are not supported: remove {shown(f'&{anchor}')}")
         if getattr(event, "ctag", None):
             self._refuse(path, "tags are not supported: remove it (quotes make text)")
         if isinstance(event, MappingStartEvent):
@@ -197,7 +198,7 @@ class Document:
                 items.append(value)
         return tuple(items)
 
-    def _scalar(self, event: ScalarEvent, path: Path) -> str | int | float | bool | None:
+    def _scalar(self, event: ScalarEvent, path: Path) -> Any:
         text = event.value
         if event.style is not None or not event.implicit[0]:
             return text if _clean(text) else self._refuse(path, "holds a control or direction-changing character")
@@ -216,7 +217,7 @@ class Document:
             return self._refuse(path, f"must be a finite number, got {shown(text)} (no limit? leave the field out)")
         return text if _clean(text) else self._refuse(path, "holds a control or direction-changing character")
 
-    def _integer(self, text: str, path: Path) -> int | None:
+    def _integer(self, text: str, path: Path) -> Any:
         digits = text.lstrip("+-")
         if len(text) > 24:
             return self._refuse(path, "is too large a number")

@@ -14,7 +14,7 @@ Path = tuple[str | int, ...]
 #: More lines than this help nobody; the last line says how many were left out.
 MOST_LINES = 100
 #: Above this many names the nearest one is not looked for: the search is quadratic in a hostile file.
-MOST_CANDIDATES = 2000
+MOST_CANDIDATES = 1000
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -56,14 +56,15 @@ class Problem:
 
 
 class EnvelopeError(ConfigError):
-    """An envelope file that cannot be used: ``problems`` holds every one, in the order of the file; ``str`` is the lines."""
+    """An envelope file that cannot be used. ``problems`` holds every one, in the file's order; ``str`` is the lines."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda p: (p.mark, dotted(p.finding.path), p.finding.message)))
         lines = [str(problem) for problem in self.problems[:MOST_LINES]]
         left_out = self.problems[MOST_LINES:]
         if left_out:
-            lines.append(f"{left_out[0].source}:{left_out[0].mark.line}:1: and {len(left_out)} more problems from here on")
+            first = left_out[0]
+            lines.append(f"{first.source}:{first.mark.line}:{first.mark.column}: and {len(left_out)} more from here on")
         super().__init__("\n".join(lines))
 
 

@@ -1,7 +1,7 @@
 """Durations, rates and quantities with units: the text of an envelope to exact numbers.
 
-Durations are whole nanoseconds that a float64 holds exactly (at most 2**53 ns, 104 days), because a plan keeps a check's
-numbers as floats; anything finer or longer is refused rather than rounded.
+Durations are whole nanoseconds that a float64 holds exactly (at most 2**53 ns, 104 days), because a plan keeps a
+check's numbers as floats; anything finer or longer is refused rather than rounded.
 """
 
 from __future__ import annotations
@@ -39,7 +39,13 @@ def duration(value: object) -> int:
     Raises:
         ValueError: no unit, an unknown unit, not a whole number of ns, or longer than :data:`MAX_DURATION`.
     """
-    return _duration(value, "200 ms")
+    amount, unit = _measured(value, "a duration such as `200 ms`", DURATION_UNITS)
+    nanoseconds = amount * DURATION_UNITS[unit]
+    if nanoseconds.denominator != 1:
+        raise ValueError(f"is finer than a nanosecond: {shown(value)}")
+    if abs(nanoseconds) > MAX_DURATION:
+        raise ValueError(f"is too long: {shown(value)} (at most 104 days)")
+    return int(nanoseconds)
 
 
 def positive_duration(value: object) -> int:
@@ -93,16 +99,6 @@ def shown_duration(nanoseconds: float) -> str:
         if nanoseconds % DURATION_UNITS[unit] == 0:
             return f"{int(nanoseconds) // DURATION_UNITS[unit]} {unit}"
     return f"{int(nanoseconds)} ns"
-
-
-def _duration(value: object, example: str) -> int:
-    amount, unit = _measured(value, f"a duration such as `{example}`", DURATION_UNITS)
-    nanoseconds = amount * DURATION_UNITS[unit]
-    if nanoseconds.denominator != 1:
-        raise ValueError(f"is finer than a nanosecond: {shown(value)}")
-    if abs(nanoseconds) > MAX_DURATION:
-        raise ValueError(f"is too long: {shown(value)} (at most 104 days)")
-    return int(nanoseconds)
 
 
 def _measured(value: object, expected: str, units: dict[str, int]) -> tuple[Fraction, str]:

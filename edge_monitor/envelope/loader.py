@@ -1,0 +1,277 @@
+"""From a file to an :class:`Envelope`: read, validate, cross-check, apply the risk profile; all problems at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any, TypeVar, get_args
+
+from ..core.check_spec import CheckSpec
+from ..core.decision_specs import AuthoritySpec, GateSpec
+from ..core.signals import Signal
+from ..errors import ConfigError, UsageError
+from .check_model import CheckModel
+from .checks import CHECK_MODELS
+from .digest import Content
+from .document import MAX_BYTES, Document
+from .fields import Model, Risk
+from .models import Authority, Defaults, Gate, Header, Mission, SignalModel
+from .problems import EnvelopeError, Finding, Path, Problem, nearest, shown
+from .validation import name_findings, validate
+
+FORMAT = 1
+SECTIONS = ("edge_monitor", "envelope", "defaults", "signals", "checks", "authority", "gates", "mission")
+REQUIRED = ("edge_monitor", "envelope", "signals", "checks")
+#: Every field of a check may be overridden by a profile, except what makes it another check.
+NOT_OVERRIDDEN = ("kind",)
+
+Some = TypeVar("Some", bound=Model)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """An envelope file, checked, with one risk profile applied.
+
+    Signals, checks and gates are in the order of their names, not of the file, so that two files with one ``digest``
+    give one plan. ``digest`` is over the content for all profiles; ``risk`` says which one was applied. ``warnings``
+    are lines like those of errors.
+    """
+
+    id: str
+    version: int
+    vehicle: str
+    claim: str
+    description: str
+    digest: str
+    signals: tuple[Signal, ...]
+    checks: tuple[CheckSpec, ...]
+    gates: tuple[GateSpec, ...]
+    authority: AuthoritySpec | None
+    risk: str
+    source: str
+    warnings: tuple[str, ...] = ()
+
+
+def load(path: str | FilePath, *, risk: str | None = None) -> Envelope:
+    """Read an envelope file and apply the profile ``risk`` (default: the file's own ``mission.risk``).
+
+    Raises:
+        EnvelopeError: a ConfigError with every problem as ``file:line:col: field: problem``.
+        ConfigError: the file cannot be read.
+        UsageError: the file has no such risk profile.
+    """
+    try:
+        with FilePath(path).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConfigError(f"{path}: cannot read the envelope: {reason}") from None
+    return loads(data, source=str(path), risk=risk)
+
+
+def loads(data: bytes, *, source: str = "<envelope>", risk: str | None = None) -> Envelope:
+    """Like :func:`load`, of bytes; ``source`` is the file's name in errors."""
+    return _Loader(Document(data, source)).envelope(risk)
+
+
+class _Loader:
+    """One file on its way to an envelope. Sections are validated one by one, so that a mistake in one of them does not
+    hide those in the others; what cannot be judged because of another mistake is not judged."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.problems: list[Problem] = list(document.problems)
+        # Also the names of entries with mistakes: whoever refers to one is not mistaken himself.
+        self.signal_names = document.names("signals")
+        self.check_names = document.names("checks")
+
+    def envelope(self, risk: str | None) -> Envelope:
+        self._sections()
+        header = self._one(Header, "envelope")
+        defaults = self._one(Defaults, "defaults") or Defaults.model_validate({})
+        mission = self._one(Mission, "mission") or Mission.model_validate({})
+        signals = self._many(SignalModel, "signals")
+        for name, signal in signals.items():
+            self._add(found.under(("signals", name)) for found in signal.findings(defaults.max_age))
+        authority = self._one(Authority, "authority")
+        watches = self._watches(authority)
+        lowered = {n: signals[n].lower(n, defaults.max_age, watches.get(n, "")) for n in sorted(signals)}
+        checks = self._checks(lowered)
+        profiles = self._profiles(mission, lowered)
+        gates = self._many(Gate, "gates")
+        for name, gate in gates.items():
+            self._add(found.under(("gates", name)) for found in gate.findings(self.check_names))
+        if authority:
+            self._authority(authority, lowered)
+        if self.problems:
+            raise EnvelopeError(self.problems)
+        assert header is not None
+        chosen = self._chosen(mission, risk)
+        content = Content(
+            header=header,
+            defaults=defaults,
+            signals=signals,
+            checks=checks,
+            profiles=profiles,
+            gates=gates,
+            authority=authority,
+            mission=mission,
+        )
+        in_force = checks | profiles.get(chosen, {})
+        return Envelope(
+            id=header.id,
+            version=header.version,
+            vehicle=header.vehicle,
+            claim=header.claim,
+            description=header.description,
+            digest=content.digest(),
+            signals=tuple(lowered.values()),
+            checks=tuple(in_force[name].lower(name, lowered) for name in sorted(in_force)),
+            gates=tuple(gates[name].lower(name) for name in sorted(gates)),
+            authority=authority.lower(lowered) if authority else None,
+            risk=chosen,
+            source=self.document.source,
+            warnings=self._warnings(lowered, checks, profiles, watches),
+        )
+
+    def _add(self, findings: Iterable[Finding], *, key: bool = False) -> None:
+        for found in findings:
+            if not self.document.is_broken(found.path):
+                self.problems.append(self.document.problem(found, key=key))
+
+    def _sections(self) -> None:
+        data = self.document.data
+        unknown = [Finding((key,), "unknown section", key, SECTIONS) for key in data if key not in SECTIONS]
+        self._add(unknown, key=True)
+        self._add(Finding((section,), "is required") for section in REQUIRED if section not in data)
+        version = data.get("edge_monitor", FORMAT)
+        if version != FORMAT or isinstance(version, bool):
+            message = f"must be {FORMAT}, the format that this program reads; got {shown(version)}"
+            self._add([Finding(("edge_monitor",), message)])
+        for section in ("signals", "checks"):
+            if data.get(section) == {} and not self.document.names(section):
+                self._add([Finding((section,), "is empty: there is nothing to monitor")])
+
+    def _validated(self, model: type[Some], raw: object, path: Path) -> Some | None:
+        made, findings, unknown = validate(model, raw, path)
+        self._add(findings)
+        self._add(unknown, key=True)
+        return made
+
+    def _one(self, model: type[Some], section: str) -> Some | None:
+        if section not in self.document.data:
+            return None
+        return self._validated(model, self.document.data[section], (section,))
+
+    def _named(self, section: str) -> dict[str, Any]:
+        """The raw entries of a section with usable names."""
+        raw = self.document.data.get(section, {})
+        if not isinstance(raw, dict):
+            self._add([Finding((section,), f"expected a mapping of names to {section}, got {shown(raw)}")])
+            return {}
+        self._add(name_findings(raw, (section,)), key=True)
+        return raw
+
+    def _many(self, model: type[Some], section: str) -> dict[str, Some]:
+        made = {name: self._validated(model, raw, (section, name)) for name, raw in self._named(section).items()}
+        return {name: one for name, one in made.items() if one is not None}
+
+    def _checks(self, signals: Mapping[str, Signal]) -> dict[str, CheckModel]:
+        checks: dict[str, CheckModel] = {}
+        for name, raw in self._named("checks").items():
+            made, findings, unknown = self._check(raw, ("checks", name), signals)
+            self._add(findings)
+            self._add(unknown, key=True)
+            if made is not None:
+                checks[name] = made
+        return checks
+
+    def _check(
+        self, raw: object, path: Path, signals: Mapping[str, Signal]
+    ) -> tuple[CheckModel | None, list[Finding], list[Finding]]:
+        """One check: its model, what is wrong with it, and its unknown fields."""
+        kinds = tuple(CHECK_MODELS)
+        if not isinstance(raw, dict):
+            return None, [Finding(path, f"expected a mapping such as `{{kind: bounds, …}}`, got {shown(raw)}")], []
+        if "kind" not in raw:
+            return None, [Finding((*path, "kind"), f"is required: one of {', '.join(kinds)}")], []
+        if raw["kind"] not in kinds:
+            kind = raw["kind"] if isinstance(raw["kind"], str) else ""
+            message = f"there is no kind of check {shown(raw['kind'])}: one of {', '.join(kinds)}"
+            return None, [Finding((*path, "kind"), message, kind, kinds)], []
+        check, findings, unknown = validate(CHECK_MODELS[raw["kind"]], raw, path)
+        references = list(check.references() if check else CHECK_MODELS[raw["kind"]].raw_references(raw))
+        findings += [found.under(path) for place, name in references for found in self._no_signal(place, name)]
+        if check is not None and all(name in signals for _, name in references):
+            findings += [found.under(path) for found in check.findings(signals)]
+        return check, findings, unknown
+
+    def _profiles(self, mission: Mission, signals: Mapping[str, Signal]) -> dict[str, dict[str, CheckModel]]:
+        """The checks that each profile changes, as they are under it."""
+        raw_checks = self._raw("checks")
+        profiles: dict[str, dict[str, CheckModel]] = {}
+        for risk, overrides in mission.profiles.items():
+            profiles[risk] = {}
+            for name, fields in overrides.items():
+                path: Path = ("mission", "profiles", risk, name)
+                if name not in self.check_names:
+                    missing = Finding(path, f"no check is named {shown(name)}", name, tuple(self.check_names))
+                    self._add([missing], key=True)
+                    continue
+                refused = [Finding((*path, f), "cannot be changed by a profile") for f in NOT_OVERRIDDEN if f in fields]
+                self._add(refused, key=True)
+                raw = raw_checks.get(name)
+                if refused or not isinstance(raw, dict):
+                    continue
+                # What is wrong with the check itself has been said; only what the profile adds is said here.
+                _, known, known_unknown = self._check(raw, path, signals)
+                made, findings, unknown = self._check({**raw, **fields}, path, signals)
+                self._add(found for found in findings if found not in known)
+                self._add((found for found in unknown if found not in known_unknown), key=True)
+                if made is not None:
+                    profiles[risk][name] = made
+        return profiles
+
+    def _no_signal(self, place: Path, name: str) -> Iterator[Finding]:
+        if name not in self.signal_names:
+            yield Finding(place, f"no signal is named {shown(name)}", name, tuple(self.signal_names))
+
+    def _raw(self, section: str) -> dict[str, Any]:
+        raw = self.document.data.get(section, {})
+        return raw if isinstance(raw, dict) else {}
+
+    def _watches(self, authority: Authority | None) -> dict[str, str]:
+        """How each signal of authority is watched; every message of a reason's text counts, also a repeated one."""
+        watches: dict[str, str] = {}
+        for _, name, watch in authority.references() if authority else ():
+            watches[name] = "each" if "each" in (watch, watches.get(name)) else watch
+        return watches
+
+    def _authority(self, authority: Authority, signals: Mapping[str, Signal]) -> None:
+        for place, name, _ in authority.references():
+            self._add(found.under(("authority",)) for found in self._no_signal(place, name))
+        self._add(found.under(("authority",)) for found in authority.findings(signals))
+
+    def _chosen(self, mission: Mission, risk: str | None) -> str:
+        known = {mission.risk, *mission.profiles}
+        if risk is None or risk in known:
+            return risk or mission.risk
+        near = nearest(risk, known) if risk not in get_args(Risk) else ""
+        hint = f" (did you mean `{near}`?)" if near else ""
+        have = ", ".join(sorted(known))
+        raise UsageError(f"{self.document.source}: has no risk profile {shown(risk)}{hint}; it has: {have}")
+
+    def _warnings(
+        self,
+        signals: Mapping[str, Signal],
+        checks: Mapping[str, CheckModel],
+        profiles: Mapping[str, Mapping[str, CheckModel]],
+        watches: Mapping[str, str],
+    ) -> tuple[str, ...]:
+        everywhere = [*checks.values(), *(check for changed in profiles.values() for check in changed.values())]
+        used = {name for check in everywhere for _, name in check.references()} | set(watches)
+        message = "no check and no authority reads this signal"
+        unused = [Finding(("signals", name), message) for name in signals if name not in used]
+        problems = [self.document.problem(found, key=True) for found in unused]
+        return tuple(str(problem) for problem in sorted(problems, key=lambda p: p.mark))

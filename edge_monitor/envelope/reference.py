@@ -1,0 +1,119 @@
+"""The tables of docs/configuration.md, made from the models, so that they cannot tell another story.
+
+``python -m edge_monitor.envelope.reference docs/configuration.md`` writes them between their markers.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from .check_model import CheckModel
+from .checks import CHECK_MODELS
+from .fields import CALLED, Model
+from .models import Active, Authority, Defaults, Gate, Header, Mission, ModeMap, OnUnknown, Reasons, SignalModel
+from .units import shown_duration
+
+_MARKED = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def check_kinds() -> str:
+    """One row a kind: what it finds, and its own fields in short."""
+    rows = [
+        f"| [`{kind}`](#{kind}) | {_first_line(model)} | {', '.join(f'`{field}`' for field in own_fields(model))} |"
+        for kind, model in CHECK_MODELS.items()
+    ]
+    return "\n".join(["| kind | fails when | fields |", "|---|---|---|", *rows])
+
+
+def check_fields() -> str:
+    """A section a kind, with a table of its own fields."""
+    sections = [
+        f"### {kind}\n\n{_first_line(model)}\n\n{field_table(model, own_fields(model))}"
+        for kind, model in CHECK_MODELS.items()
+    ]
+    return "\n\n".join(sections)
+
+
+def common_fields() -> str:
+    """The fields that every check has."""
+    return field_table(CheckModel, list(CheckModel.model_fields))
+
+
+def own_fields(model: type[CheckModel]) -> list[str]:
+    """The fields of a kind that not every check has; what must be given comes first."""
+    own = [field for field in model.model_fields if field not in CheckModel.model_fields]
+    return sorted(own, key=lambda field: not model.model_fields[field].is_required())
+
+
+def field_table(model: type[Model], fields: list[str] | None = None) -> str:
+    """A table of a model's fields."""
+    hints = get_type_hints(model, include_extras=True)
+    rows = ["| field | value | default | meaning |", "|---|---|---|---|"]
+    for name in fields or list(model.model_fields):
+        field = model.model_fields[name]
+        given = field.get_default(call_default_factory=True)
+        default = "required" if field.is_required() else _default(hints[name], given)
+        rows.append(f"| `{name}` | {_called(hints[name])} | {default} | {field.description or 'see below'} |")
+    return "\n".join(rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "check kinds": check_kinds,
+    "check fields": check_fields,
+    "common fields": common_fields,
+    "envelope": lambda: field_table(Header),
+    "defaults": lambda: field_table(Defaults),
+    "signals": lambda: field_table(SignalModel),
+    "authority": lambda: field_table(Authority),
+    "authority active": lambda: field_table(Active),
+    "authority map": lambda: field_table(ModeMap),
+    "authority reasons": lambda: field_table(Reasons),
+    "gates": lambda: field_table(Gate),
+    "gates on unknown": lambda: field_table(OnUnknown),
+    "mission": lambda: field_table(Mission),
+}
+
+
+def rewritten(text: str) -> str:
+    """``text`` with all marked tables as they should be. Raises KeyError for a marker that names no table."""
+    return _MARKED.sub(lambda match: f"{match[1]}{TABLES[match['name']]()}\n{match[3]}", text)
+
+
+def _first_line(model: type[CheckModel]) -> str:
+    return (model.__doc__ or "").strip().splitlines()[0]
+
+
+def _called(hint: Any) -> str:
+    for known, words in CALLED:
+        if hint == known:
+            return words
+    if get_origin(hint) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(hint))
+    inner = [arg for arg in get_args(hint) if arg is not type(None)]
+    if get_origin(hint) in (tuple, dict) or (inner and get_origin(inner[0]) is tuple):
+        return "mapping" if get_origin(hint) is dict else "list"
+    if isinstance(hint, type) and issubclass(hint, Model):
+        return "mapping"
+    return _called(inner[0]) if inner else "text"
+
+
+def _default(hint: Any, value: Any) -> str:
+    if value is None or value in ("", (), {}) or isinstance(value, Model):
+        return "–"
+    if isinstance(value, int) and "duration" in _called(hint):
+        return f"`{shown_duration(value)}`" if value else "`0 s`"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def main(path: str) -> None:
+    """Rewrite the tables of one file."""
+    file = Path(path)
+    file.write_text(rewritten(file.read_text("utf-8")), "utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,60 @@
+"""The JSON Schema of envelope files, for editors and for other languages' tools (draft 2020-12)."""
+
+from __future__ import annotations
+
+import json
+from functools import reduce
+from operator import or_
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, create_model
+
+from .checks import CHECK_MODELS
+from .fields import NAME_PATTERN, Model
+from .models import Authority, Defaults, Gate, Header, Mission, SignalModel
+
+SCHEMA_ID = "https://edge-monitor.dev/schema/envelope-1.json"
+#: The copy that ships with the package; a test asserts that it is this module's output.
+SHIPPED = Path(__file__).with_name("envelope.schema.json")
+
+
+def envelope_schema() -> dict[str, Any]:
+    """One document for the whole file. Cross-references and units are beyond it: ``edge-monitor check`` knows those."""
+    any_check: Any = Annotated[reduce(or_, CHECK_MODELS.values()), Field(discriminator="kind")]
+    fields: dict[str, Any] = {
+        "edge_monitor": (Literal[1], Field(description="format of this file")),
+        "envelope": (Header, ...),
+        "defaults": (Defaults, Field(Defaults.model_validate({}))),
+        "signals": (dict[str, SignalModel], Field(min_length=1)),
+        "checks": (dict[str, any_check], Field(min_length=1)),
+        "authority": (Authority | None, None),
+        "gates": (dict[str, Gate], Field(default_factory=dict)),
+        "mission": (Mission, Field(Mission.model_validate({}))),
+    }
+    schema: dict[str, Any] = create_model("Envelope", __base__=Model, **fields).model_json_schema()
+    schema["description"] = "What is measured, what must hold, who commands, and what a decision needs."
+    for section in ("signals", "checks", "gates"):
+        schema["properties"][section]["propertyNames"] = {"pattern": NAME_PATTERN}
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA_ID}
+    return head | {key: _without_null(value) for key, value in schema.items()}
+
+
+def schema_text() -> str:
+    """The schema as the file that ``edge-monitor schema`` writes."""
+    return json.dumps(envelope_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _without_null(schema: Any) -> Any:
+    """A field that may be left out must not be null in the file, so the schema does not offer it."""
+    if isinstance(schema, list):
+        return [_without_null(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    cleaned = {key: _without_null(value) for key, value in schema.items() if not (key == "default" and value is None)}
+    options = cleaned.get("anyOf")
+    if isinstance(options, list) and {"type": "null"} in options:
+        left = [option for option in options if option != {"type": "null"}]
+        del cleaned["anyOf"]
+        cleaned = {**left[0], **cleaned} if len(left) == 1 else {**cleaned, "anyOf": left}
+    return cleaned
