@@ -1,0 +1,6 @@
+"""Message definitions, compiled once to flat programs that one kernel walks over serialized bytes."""
+
+from .extractor import Extractor, Problem
+from .text import TextTable
+
+__all__ = ["Extractor", "Problem", "TextTable"]
