@@ -1,0 +1,1 @@
+"""The verbs of ``edge-monitor``, one file each."""
