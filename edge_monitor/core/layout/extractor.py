@@ -57,6 +57,7 @@ class Extractor:
         self._work = np.zeros(WORK, np.int64)
         self._out = np.zeros(1024, SAMPLE)
         self._constants: dict[int, Mapping[str, float]] = {}
+        self._text_signals: set[str] = set()
 
     def add_channel(self, channel: Channel) -> list[Problem]:
         """Compile what the signals want of a channel; a channel with the same number is replaced.
@@ -124,6 +125,10 @@ class Extractor:
         """Messages seen, by channel number; channels that were never added are not counted."""
         return {number: int(count) for number, count in enumerate(self._channels["messages"].tolist())}
 
+    def is_text(self, signal: str) -> bool:
+        """Whether the values of this signal are numbers of texts, as a channel that was added has it."""
+        return signal in self._text_signals
+
     def constants(self, channel: int) -> Mapping[str, float]:
         """Number constants (enumerations) in the definition of a channel's type, where a signal needed it."""
         return self._constants.get(channel, {})
@@ -158,6 +163,7 @@ class Extractor:
                 continue
             mine = [fills[index] for index, _ in group]
             if path.leaf == TEXT:
+                self._text_signals.update(signal.name for _, signal in group)
                 mine = [Fill(fill.slot, fill.signal, fill.flags) for fill in mine]
             targets.append(Want(path, tuple(mine)))
         if isinstance(definition, Definition):
