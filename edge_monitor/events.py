@@ -142,7 +142,7 @@ def from_decision(decision: Decision, specs: dict[str, CheckSpec], lease_ns: int
     payload: Payload = {
         "decision": "GO" if decision.go else "NO_GO",
         "verdict": decision.verdict.name,
-        "cause": "" if decision.go else ", ".join(blame(r) for r in against),
+        "cause": "" if decision.go else blame(against),
         "reasons": [reason(r, specs) for r in decision.reasons],
         "lease_ns": lease_ns if decision.go else 0,
     }
@@ -162,9 +162,13 @@ def from_decision(decision: Decision, specs: dict[str, CheckSpec], lease_ns: int
     )
 
 
-def blame(r: Reason) -> str:
-    """A criterion that stands against GO, in two words: ``speed_limit FAIL``, ``fix_valid UNKNOWN(stale)``."""
-    return f"{r.check} {r.verdict.name}" + (f"({r.cause.name.lower()})" if r.cause else "")
+def blame(against: list[Reason]) -> str:
+    """What stands against GO in one line, the same kind of reason together: ``fence FAIL; a, b UNKNOWN(stale)``."""
+    groups: dict[str, list[str]] = {}
+    for r in against:
+        word = r.verdict.name + (f"({r.cause.name.lower()})" if r.cause else "")
+        groups.setdefault(word, []).append(r.check)
+    return "; ".join(f"{', '.join(names)} {word}" for word, names in groups.items())
 
 
 def _command(command: Command) -> Payload:

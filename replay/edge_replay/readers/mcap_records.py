@@ -307,8 +307,9 @@ def _parse_summary(body: bytes, start: int, summary: Summary) -> None:
                 raise Malformed("statistics of the wrong size")
             summary.message_count = struct.unpack_from("<Q", record)[0]
         elif opcode == SUMMARY_OFFSET:
-            group, first = struct.unpack("<BQ", Reader(record).take(9))
-            if starts.get(first, group) != group:
+            group, first, length = struct.unpack("<BQQ", Reader(record).take(17))
+            # Writers name groups that they left empty, too; where one begins says nothing.
+            if length and starts.get(first, group) != group:
                 raise Malformed("an offset that points at nothing")
         elif opcode not in (ATTACHMENT_INDEX, METADATA_INDEX) and opcode < 0x80:
             raise Malformed(f"a {name(opcode)} record")
