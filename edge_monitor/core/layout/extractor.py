@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..messages import Batch, Channel
-from ..samples import FLAG_END, SAMPLE, Cause
+from ..samples import FLAG_END, MESSAGE, SAMPLE, Cause
 from ..signals import Signal
 from .definitions import Definition, LayoutError, short_name
 from .fields import STAMP, TEXT, Path, resolve
@@ -42,7 +42,7 @@ class Extractor:
     ``FLAG_END``. What a message does not hold (an element beyond a list's end, a length beyond its bytes) is a sample
     with a cause and the value NaN, never an exception. Presence (an empty field) needs no definition and is 1.
 
-    ``values`` in the unit of the signal: ``raw * scale + offset``; numbers of texts and presence are not scaled.
+    Values are in the unit of the signal, ``raw * scale + offset``; numbers of texts and presence are not scaled.
     """
 
     def __init__(self, signals: Sequence[Signal], texts: Sequence[str] = ()) -> None:
@@ -57,6 +57,7 @@ class Extractor:
         self._work = np.zeros(WORK, np.int64)
         self._out = np.zeros(1024, SAMPLE)
         self._constants: dict[int, Mapping[str, float]] = {}
+        self._texts: set[str] = set()
         self._text_signals: set[str] = set()
 
     def add_channel(self, channel: Channel) -> list[Problem]:
@@ -133,6 +134,10 @@ class Extractor:
         """Number constants (enumerations) in the definition of a channel's type, where a signal needed it."""
         return self._constants.get(channel, {})
 
+    def is_text(self, name: str) -> bool:
+        """True where the values of the signal with this name are numbers of texts (known once its channel is)."""
+        return name in self._texts
+
     def _define(self, channel: Channel) -> Definition | LayoutError:
         try:
             if channel.encoding not in ENCODINGS:
@@ -188,6 +193,12 @@ class Extractor:
         if not signal.field:
             return Fill(slot, index, flags)
         return Fill(slot, index, flags, reducer, signal.scale, signal.offset)
+
+
+def warm() -> None:
+    """Compile the kernels, or load them from the cache."""
+    extractor = Extractor((), ("",))
+    extractor.extract(Batch(np.zeros(0, np.uint8), np.zeros(0, MESSAGE)))
 
 
 def _with_cause(fill: Fill, cause: Cause) -> Fill:

@@ -70,11 +70,7 @@ class TextTable:
         self.filled = np.zeros(2, np.int64)
         self._known: list[str] = []
         for text in texts:
-            encoded = np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
-            if intern(self.rows, self.letters, self.filled, encoded, 0, len(encoded)) < 0:
-                raise ConfigError(
-                    f"text {text[:40]!r} does not fit: a table holds {CAPACITY} texts of at most {MAX_SIZE} bytes"
-                )
+            self.code(text)
 
     def __len__(self) -> int:
         return int(self.filled[0])
@@ -93,8 +89,11 @@ class TextTable:
         return self._known[code]
 
     def code(self, text: str) -> int:
-        """The number of a text that has appeared. Raises KeyError where it has not."""
-        for code, known in enumerate(self):
-            if known == text:
-                return code
-        raise KeyError(text)
+        """The number of a text, which is entered where it is new. Raises :class:`ConfigError` where it does not fit."""
+        encoded = np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
+        number = int(intern(self.rows, self.letters, self.filled, encoded, 0, len(encoded)))
+        if number < 0:
+            raise ConfigError(
+                f"text {text[:40]!r} does not fit: a table holds {CAPACITY} texts of at most {MAX_SIZE} bytes each"
+            )
+        return number

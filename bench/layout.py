@@ -1,0 +1,142 @@
+"""Bytes to samples: what one message costs, beside the full decode by rosbags (ULog: beside ``struct``).
+
+A batch is 1 MiB of messages at odd addresses, as a recording's chunk is. CPU time, best of several passes.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from rosbags.typesys import Stores, get_typestore
+
+from edge_monitor.core.layout import Extractor
+from edge_monitor.core.messages import Batch, Channel
+from edge_monitor.core.samples import MESSAGE
+from edge_monitor.core.signals import Signal
+
+STORE = get_typestore(Stores.ROS2_JAZZY)
+Wanted = Sequence[tuple[str, str | None]]
+
+IMU: Wanted = [("angular_velocity.z", None), ("linear_acceleration.x", None), ("header.stamp", None)]
+ODOMETRY: Wanted = [("pose.pose.position.x", None), ("twist.twist.linear", "norm"), ("header.stamp", None)]
+SCAN: Wanted = [("ranges", "min")]
+PERCENTILE: Wanted = [("ranges", "p05")]
+DIAGNOSTICS: Wanted = [("status[*].level", "max")]
+ULOG = "m:uint64_t timestamp;float[3] a;float b;uint8_t c;uint8_t[3] _padding0;"
+
+
+def best(work: Callable[[], Any], passes: int) -> float:
+    """Least CPU seconds of ``passes`` runs, after one to warm up."""
+    work()
+    least = float("inf")
+    for _ in range(passes):
+        begin = time.process_time()
+        work()
+        least = min(least, time.process_time() - begin)
+    return least
+
+
+def batch_of(raw: bytes) -> Batch:
+    """1 MiB of copies of a message, three bytes apart."""
+    step = len(raw) + 3
+    count = max((1 << 20) // step, 1)
+    rows = np.zeros(count, MESSAGE)
+    rows["t"] = np.arange(count) * 1_000_000 + 10**10
+    rows["start"] = np.arange(count) * step
+    rows["size"] = len(raw)
+    return Batch(np.frombuffer((raw + b"\0\0\0") * count, np.uint8), rows)
+
+
+def sample(name: str) -> Any:
+    """A message of a type, of the size that robots send."""
+    types = STORE.types
+    header = types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](9, 5), "base_link")
+    vector, quaternion = types["geometry_msgs/msg/Vector3"](1.0, 2.0, 3.0), types["geometry_msgs/msg/Quaternion"]
+    if name == "sensor_msgs/msg/Imu":
+        nine = np.arange(9.0)
+        return types[name](header, quaternion(0.0, 0.0, 0.0, 1.0), nine, vector, nine, vector, nine)
+    if name == "nav_msgs/msg/Odometry":
+        covariance = np.arange(36.0)
+        pose = types["geometry_msgs/msg/Pose"](
+            types["geometry_msgs/msg/Point"](1.0, 2.0, 3.0), quaternion(0.0, 0.0, 0.0, 1.0)
+        )
+        twist = types["geometry_msgs/msg/Twist"](vector, vector)
+        return types[name](
+            header,
+            "odom",
+            types["geometry_msgs/msg/PoseWithCovariance"](pose, covariance),
+            types["geometry_msgs/msg/TwistWithCovariance"](twist, covariance),
+        )
+    if name == "sensor_msgs/msg/LaserScan":
+        ranges = np.random.default_rng(1).uniform(0.1, 30, 720).astype(np.float32)
+        ranges[::9] = np.inf
+        return types[name](header, -2.0, 2.0, 0.005, 0.0, 0.1, 0.1, 30.0, ranges, np.zeros(0, np.float32))
+    values = [types["diagnostic_msgs/msg/KeyValue"](f"key {i}", f"value {i}") for i in range(6)]
+    status = [types["diagnostic_msgs/msg/DiagnosticStatus"](1, f"unit {i}", "fine", "hw", values) for i in range(12)]
+    return types["diagnostic_msgs/msg/DiagnosticArray"](header, status)
+
+
+def extractor_of(channel: Channel, wanted: Wanted) -> Extractor:
+    """An extractor of some paths of one channel."""
+    extractor = Extractor([Signal(f"s{i}", channel.topic, path, reduce=how) for i, (path, how) in enumerate(wanted)])
+    problems = extractor.add_channel(channel)
+    if problems:
+        raise SystemExit(problems[0].message)
+    return extractor
+
+
+def ros2_row(label: str, name: str, wanted: Wanted, passes: int) -> dict[str, Any]:
+    """Nanoseconds a message of a ROS 2 type, beside rosbags' decode of the same bytes."""
+    raw = bytes(STORE.serialize_cdr(sample(name), name))
+    batch = batch_of(raw)
+    count = len(batch.messages)
+    channel = Channel(0, "/t", name, "cdr", "ros2msg", STORE.generate_msgdef(name, ros_version=2)[0])
+    extractor = extractor_of(channel, wanted)
+    ours = best(lambda: extractor.extract(batch), passes) / count * 1e9
+    few = max(count // 20, 1)
+    peer = best(lambda: [STORE.deserialize_cdr(raw, name) for _ in range(few)], passes) / few * 1e9
+    return row(label, ours, {"rosbags": peer})
+
+
+def ulog_row(passes: int) -> dict[str, Any]:
+    """Nanoseconds a ULog message of which five fields are read, beside ``struct.unpack_from`` of those fields."""
+    raw = struct.pack("<Q4fB", 1, 0.1, 0.2, 0.3, 0.4, 5)
+    batch = batch_of(raw)
+    count = len(batch.messages)
+    wanted: Wanted = [("timestamp", None), ("a[0]", None), ("a[2]", None), ("b", None), ("c", None)]
+    extractor = extractor_of(Channel(0, "m", "m", "packed", "ulog", ULOG, receive_time=False), wanted)
+    ours = best(lambda: extractor.extract(batch), passes) / count * 1e9
+    unpack, few = struct.Struct("<Q4fB").unpack_from, max(count // 20, 1)
+    data = batch.data.tobytes()
+    starts = batch.messages["start"][:few].tolist()
+    peer = best(lambda: [unpack(data, start) for start in starts], passes) / few * 1e9
+    return row("layout_ulog", ours, {"struct": peer})
+
+
+def row(label: str, ours: float, peers: dict[str, float]) -> dict[str, Any]:
+    """One line of the benchmark table."""
+    ratios = {name: round(value / ours, 1) for name, value in peers.items()}
+    rounded = {name: round(value, 1) for name, value in peers.items()}
+    return {"name": label, "unit": "ns/message", "ours": round(ours, 1), "peers": rounded, "ratios": ratios}
+
+
+def rows(quick: bool = False) -> list[dict[str, Any]]:
+    """The figures of this file."""
+    passes = 5 if quick else 50
+    return [
+        ros2_row("layout_imu", "sensor_msgs/msg/Imu", IMU, passes),
+        ros2_row("layout_odometry", "nav_msgs/msg/Odometry", ODOMETRY, passes),
+        ros2_row("layout_laserscan_min", "sensor_msgs/msg/LaserScan", SCAN, passes),
+        ros2_row("layout_laserscan_p05", "sensor_msgs/msg/LaserScan", PERCENTILE, passes),
+        ros2_row("layout_diagnostics", "diagnostic_msgs/msg/DiagnosticArray", DIAGNOSTICS, passes),
+        ulog_row(passes),
+    ]
+
+
+if __name__ == "__main__":
+    for line in rows():
+        print(line)
