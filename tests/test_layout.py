@@ -376,6 +376,8 @@ def test_an_unusable_path_is_a_problem_in_plain_words(wanted: str | tuple[str, s
         ("float32 & angle\n", {}, "cannot read the line"),
         (SCAN, {"encoding": "protobuf"}, "encoded as protobuf"),
         ("module p {", {"schema": "ros2idl"}, "ends in the middle"),
+        ("@a " * 5000 + "sequence<" * 5000, {"schema": "ros2idl"}, "'sequence', which is not read"),
+        ("typedef " + "sequence<" * 5000, {"schema": "ros2idl"}, "a list of lists"),
         ("t:float[ angle;", {"schema": "ulog"}, "cannot read the field"),
     ],
 )

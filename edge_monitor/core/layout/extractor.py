@@ -57,7 +57,6 @@ class Extractor:
         self._work = np.zeros(WORK, np.int64)
         self._out = np.zeros(1024, SAMPLE)
         self._constants: dict[int, Mapping[str, float]] = {}
-        self._texts: set[str] = set()
         self._text_signals: set[str] = set()
 
     def add_channel(self, channel: Channel) -> list[Problem]:
@@ -133,10 +132,6 @@ class Extractor:
     def constants(self, channel: int) -> Mapping[str, float]:
         """Number constants (enumerations) in the definition of a channel's type, where a signal needed it."""
         return self._constants.get(channel, {})
-
-    def is_text(self, name: str) -> bool:
-        """True where the values of the signal with this name are numbers of texts (known once its channel is)."""
-        return name in self._texts
 
     def _define(self, channel: Channel) -> Definition | LayoutError:
         try:

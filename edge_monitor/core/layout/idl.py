@@ -56,19 +56,14 @@ class _Parser:
 
     def next(self) -> str:
         """The next token; annotations are passed over."""
-        token = self.tokens[self.at]
-        self.at += 1
-        if token != "@":
-            return str(token)
-        self.at += 1
-        if self.tokens[self.at] == "(":
+        while self.tokens[self.at] == "@":
+            self.at += 2
             depth = 0
-            while True:
+            while depth or self.tokens[self.at] == "(":
                 depth += {"(": 1, ")": -1}.get(self.tokens[self.at], 0)
                 self.at += 1
-                if depth == 0:
-                    break
-        return self.next()
+        self.at += 1
+        return str(self.tokens[self.at - 1])
 
     def expect(self, wanted: str) -> None:
         found = self.next()
@@ -135,6 +130,8 @@ class _Parser:
         word = self.next()
         if word == "sequence":
             self.expect("<")
+            if self.tokens[self.at] == "sequence":
+                raise LayoutError(f"{self.root}: a list of lists is not read")
             kind, length = self.kind(modules)
             while self.next() != ">":
                 pass

@@ -52,6 +52,7 @@ class Sizes:
         self.aligned = aligned
         self._visited = 0
         self._fixed: dict[str, bool] = {}
+        self._widest: dict[str, int] = {}
         self._sizes: dict[tuple[str, Cursor], int | None] = {}
 
     def visit(self) -> None:
@@ -83,8 +84,9 @@ class Sizes:
             return 1
         if name in SIZES:
             return SIZES[name]
-        self.visit()
-        return max((self.widest(item.type) for item in self.types[name]), default=1)
+        if name not in self._widest:
+            self._widest[name] = max((self.widest(item.type) for item in self.types[name]), default=1)
+        return self._widest[name]
 
     def size(self, name: str, cursor: Cursor) -> int | None:
         """Bytes from ``cursor`` to the end of a fixed-size type that begins there; None where not known."""
