@@ -137,15 +137,26 @@ def settle(i, t, decided, after, head, checks, states, signals, table, ring, poo
         verdict = FAIL
     state["cause"] = cause if verdict == UNKNOWN else NONE
     soonest = min(state["due"], state["wake"])
-    if soonest < head["next"]:
-        head["next"] = soonest
+    head["next"] = min(head["next"], soonest)
     if verdict != old:
         account(state, head, t)
         state["verdict"] = verdict
         if verdict == FAIL:
             state["fails"] += 1
         n = emit(
-            out, n, t, decided, CHECK, i, verdict, cause, old, margin, value, limit, FLAG_LATCHED if state["latched"] != 0 else 0
+            out,
+            n,
+            t,
+            decided,
+            CHECK,
+            i,
+            verdict,
+            cause,
+            old,
+            margin,
+            value,
+            limit,
+            FLAG_LATCHED if state["latched"] != 0 else 0,
         )
         if verdict == FAIL and check["latch"] != 0 and state["latched"] == 0:
             state["latched"] = 1
@@ -194,9 +205,7 @@ def unlatch(i, t, decided, head, states, checks_listed, out, n):  # type: ignore
     state["fail_since"] = _UNSEEN
     state["pass_since"] = _UNSEEN
     list_check(i, head, states, checks_listed)
-    return emit(
-        out, n, t, decided, LATCH, i, PASS, NONE, FAIL, state["margin"], state["value"], state["limit"], 0
-    )
+    return emit(out, n, t, decided, LATCH, i, PASS, NONE, FAIL, state["margin"], state["value"], state["limit"], 0)
 
 
 @inlined
@@ -229,18 +238,17 @@ def show(s, t, decided, plan_signals, signals, out, n):  # type: ignore[no-untyp
 
 
 @inlined
-def fire(limit, decided, head, plan_signals, checks, refs, table, signals, states, ring, pool, checks_listed, out, n, room):  # type: ignore[no-untyped-def]
+def fire(
+    limit, decided, head, plan_signals, checks, refs, table, signals, states, ring, pool, checks_listed, out, n, room
+):  # type: ignore[no-untyped-def]
     """Fire every deadline earlier than ``limit``, each at its own time. Answers ``(rows, done)``; not done: out is full."""
     while head["next"] < limit:
         due = _NEVER
         for s in range(len(signals)):
-            if signals[s]["deadline"] < due:
-                due = signals[s]["deadline"]
+            due = min(due, signals[s]["deadline"])
         for i in range(len(states)):
-            if states[i]["due"] < due:
-                due = states[i]["due"]
-            if states[i]["wake"] < due:
-                due = states[i]["wake"]
+            due = min(due, states[i]["due"])
+            due = min(due, states[i]["wake"])
         head["next"] = due
         if due >= limit:
             break
@@ -307,8 +315,7 @@ def take(sample, head, plan_signals, signals, signals_listed):  # type: ignore[n
     signal["value"] = sample["value"] if cause == NONE else _NAN
     if plan_signals[s]["max_age"] != _NEVER:
         signal["deadline"] = t + plan_signals[s]["max_age"]
-        if signal["deadline"] < head["next"]:
-            head["next"] = signal["deadline"]
+        head["next"] = min(head["next"], signal["deadline"])
     if signal["listed"] == 0:
         signal["listed"] = 1
         signals_listed[head["n_signals"]] = s
@@ -352,20 +359,22 @@ def command(item, kind, head, plan_signals, checks, refs, table, signals, states
     if kind == ITEM_RESET_LATCH:
         n = unlatch(item["signal"], t, t, head, states, checks_listed, out, n)
     elif kind == ITEM_MISSION_END:
+        n = unlatch_all(ON_MODE_CHANGE, t, t, head, checks, states, checks_listed, out, n)
         n = unlatch_all(ON_MISSION_END, t, t, head, checks, states, checks_listed, out, n)
     elif kind == ITEM_SOURCE_STATUS:
         s = item["signal"]
         signal = signals[s]
         cause = item["flags"] & FLAG_CAUSE
-        signal["deadline"] = _NEVER
-        if cause == NONE:  # the source is there (again): known once it speaks
-            signal["cause"] = NEVER_RECEIVED if signal["count"] == 0 else STALE
-        else:
+        if cause != NONE or signal["lost"] != 0:
+            if cause == NONE:  # the source is there again: known once it speaks
+                cause = NEVER_RECEIVED if signal["count"] == 0 else STALE
+            elif signal["lost"] == 0 or signal["cause"] != cause:
+                n = emit(out, n, t, t, INPUT, s, UNKNOWN, cause, PASS, _NAN, _NAN, _NAN, 0)
+            signal["deadline"] = _NEVER
             signal["cause"] = cause
             signal["lost"] = 1
-            n = emit(out, n, t, t, INPUT, s, UNKNOWN, cause, PASS, _NAN, _NAN, _NAN, 0)
-        n = show(s, t, t, plan_signals, signals, out, n)
-        list_readers(s, head, plan_signals, refs, states, checks_listed)
+            n = show(s, t, t, plan_signals, signals, out, n)
+            list_readers(s, head, plan_signals, refs, states, checks_listed)
     n = settle_listed(t, t, False, head, checks, states, signals, table, ring, pool, checks_listed, out, n)
     return seal(out, start, n)
 
@@ -406,7 +415,21 @@ def advance(items, until, finish, plan_signals, checks, refs, table, head_row, s
                     n = jump(t, head, plan_signals, checks, table, signals, states, ring, pool, out, n)
             if head["open"] == 0:
                 n, done = fire(
-                    t, t, head, plan_signals, checks, refs, table, signals, states, ring, pool, checks_listed, out, n, room
+                    t,
+                    t,
+                    head,
+                    plan_signals,
+                    checks,
+                    refs,
+                    table,
+                    signals,
+                    states,
+                    ring,
+                    pool,
+                    checks_listed,
+                    out,
+                    n,
+                    room,
                 )
                 if not done:
                     return k, n, FULL
@@ -431,14 +454,40 @@ def advance(items, until, finish, plan_signals, checks, refs, table, head_row, s
         take(item, head, plan_signals, signals, signals_listed)
         if end:
             n = close(
-                head, plan_signals, checks, refs, table, signals, states, ring, pool, signals_listed, checks_listed, out, n
+                head,
+                plan_signals,
+                checks,
+                refs,
+                table,
+                signals,
+                states,
+                ring,
+                pool,
+                signals_listed,
+                checks_listed,
+                out,
+                n,
             )
     if until > head["now"] or (finish != 0 and until == head["now"]):
         if head["now"] == _UNSEEN:
             head["now"] = until
             head["first"] = until
         n, done = fire(
-            until + finish, until, head, plan_signals, checks, refs, table, signals, states, ring, pool, checks_listed, out, n, room
+            until + finish,
+            until,
+            head,
+            plan_signals,
+            checks,
+            refs,
+            table,
+            signals,
+            states,
+            ring,
+            pool,
+            checks_listed,
+            out,
+            n,
+            room,
         )
         if not done:
             return len(items), n, FULL

@@ -60,6 +60,10 @@ class Plan:
         if active is not None:
             signal_rows["role"][index[active[0]]] |= ROLE_ACTIVE
             signal_rows["active_value"][index[active[0]]] = active[1]
+        roles = signal_rows["role"] != 0
+        signal_rows["watch"][roles] = np.maximum(
+            signal_rows["watch"][roles], WATCH["change"]
+        )  # changes of what was shown
         check_rows = np.zeros(len(checks), CHECK_ROW)
         table: list[float] = []
         ring = pool = 0

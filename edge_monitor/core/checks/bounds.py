@@ -49,23 +49,26 @@ def rate(check, state, signals):  # type: ignore[no-untyped-def]
     """Rate of change between consecutive samples, in unit/s: ``min <= dv/dt <= max``.
 
     A gap starts anew (``warming``); of two samples with one stamp the last counts.
-    State: ``n0`` time and ``x0`` value of the last sample, ``n1`` samples seen, ``x1`` the rate.
+    State: ``n0`` time and ``x0`` value of the last sample, ``n2`` and ``x1`` those of the stamp before, ``n1`` samples seen.
     """
     signal = signals[check["a"]]
     if signal["cause"] != NONE:
         state["n0"] = _UNSEEN
         state["n1"] = signal["count"]
-        state["x1"] = _NAN
+        state["n2"] = _UNSEEN
         return UNKNOWN, signal["cause"], _NAN, _NAN, _NAN
     if signal["count"] != state["n1"]:
         state["n1"] = signal["count"]
-        if state["n0"] != _UNSEEN and signal["t"] > state["n0"]:
-            state["x1"] = (signal["value"] - state["x0"]) / ((signal["t"] - state["n0"]) / 1e9)
-        state["n0"] = signal["t"]
+        if signal["t"] != state["n0"]:
+            state["n2"] = state["n0"]
+            state["x1"] = state["x0"]
+            state["n0"] = signal["t"]
         state["x0"] = signal["value"]
-    if math.isnan(state["x1"]):
+    if math.isinf(state["x0"]):  # inf - inf would be no number
+        return between(check, state, state["x0"])
+    if state["n2"] == _UNSEEN:
         return UNKNOWN, WARMING, _NAN, _NAN, _NAN
-    return between(check, state, state["x1"])
+    return between(check, state, (state["x0"] - state["x1"]) / ((state["n0"] - state["n2"]) / 1e9))
 
 
 @inlined
@@ -101,6 +104,8 @@ def valid(check, signals):  # type: ignore[no-untyped-def]
     if covariance["cause"] != NONE:
         return UNKNOWN, covariance["cause"], _NAN, _NAN, _NAN
     c = covariance["value"]
+    if math.isinf(c):
+        return FAIL, NONE, -_INF, c, check["max"]
     if c <= 0:  # sensor_msgs: -1 = no estimate, 0 = unknown
         return FAIL, NONE, _NAN, c, check["max"]
     margin = check["max"] - c

@@ -67,7 +67,9 @@ def _frequency(spec: CheckSpec) -> Lowered:
     n_max = RING_LIMIT if math.isinf(high) else math.floor(high * window / 1e9 + 1e-9) + 1
     ring = n_min + 1 if math.isinf(high) else max(n_min, n_max) + 2
     if ring > RING_LIMIT:
-        raise ValueError(f"check {spec.name}: rate × window is {ring} messages; at most {RING_LIMIT} fit, shorten `window`")
+        raise ValueError(
+            f"check {spec.name}: rate × window is {ring} messages; at most {RING_LIMIT} fit, shorten `window`"
+        )
     return Lowered(
         dispatch.FREQUENCY, {"window": window, "max": high, "min": low, "n_min": n_min, "n_max": n_max}, ring=ring
     )
@@ -100,6 +102,8 @@ def metres_per_degree(latitude: float) -> tuple[float, float]:
 
 def _geofence(spec: CheckSpec) -> Lowered:
     corners = list(zip(spec.table[::2], spec.table[1::2], strict=True))
+    # A corner given twice, as where a ring repeats its first, would be an edge without length.
+    corners = [corner for i, corner in enumerate(corners) if corner != corners[i - 1]]
     origin = (sum(lat for lat, _ in corners) / len(corners), sum(lon for _, lon in corners) / len(corners))
     north, east = metres_per_degree(origin[0])
     table = [*origin, north, east]

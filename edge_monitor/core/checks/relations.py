@@ -24,10 +24,10 @@ def agreement(check, state, signals):  # type: ignore[no-untyped-def]
         return UNKNOWN, b["cause"], _NAN, _NAN, _NAN
     difference = abs(a["value"] - b["value"])
     limit = check["leave_max"] if state["known"] == FAIL else check["max"]
-    if math.isinf(a["value"]) or math.isinf(b["value"]):
+    if math.isinf(a["value"]) or math.isinf(b["value"]) or math.isinf(difference):
         return FAIL, NONE, -_INF, _INF, limit
     if check["wrap"] > 0:
-        difference = difference - check["wrap"] * math.floor(difference / check["wrap"])
+        difference = difference % check["wrap"]
         difference = min(difference, check["wrap"] - difference)
     margin = limit - difference
     return FAIL if margin < 0 else PASS, NONE, margin, difference, limit
@@ -53,8 +53,7 @@ def inside_distance(table, start, corners, x, y):  # type: ignore[no-untyped-def
         ex = x - (xi + along * dx)
         ey = y - (yi + along * dy)
         squared = ex * ex + ey * ey
-        if squared < nearest:
-            nearest = squared
+        nearest = min(nearest, squared)
         j = i
     distance = math.sqrt(nearest)
     return distance if inside else -distance
@@ -65,7 +64,8 @@ def geofence(check, signals, table):  # type: ignore[no-untyped-def]
     """Stay inside a prism (polygon and altitude band), or outside it (``keep_out``); margin in metres.
 
     The table holds latitude and longitude of the origin, metres per degree north and east there, then the corners in
-    metres east and north. A part that is known to be violated fails even while the other part is unknown.
+    metres east and north. A part that is known to be violated fails even while the other part is unknown. An infinite
+    coordinate is no place outside a forbidden zone: it violates, either way.
     """
     latitude = signals[check["a"]]
     longitude = signals[check["b"]]
@@ -73,12 +73,16 @@ def geofence(check, signals, table):  # type: ignore[no-untyped-def]
     corners = (check["table_len"] - 4) // 2
     cause = NONE
     horizontal = _NAN
+    infinite = latitude["cause"] == NONE and math.isinf(latitude["value"])
+    infinite = infinite or (longitude["cause"] == NONE and math.isinf(longitude["value"]))
+    if check["c"] >= 0:
+        infinite = infinite or (signals[check["c"]]["cause"] == NONE and math.isinf(signals[check["c"]]["value"]))
+    if infinite:
+        return FAIL, NONE, -_INF, -_INF, 0.0
     if latitude["cause"] != NONE:
         cause = latitude["cause"]
     elif longitude["cause"] != NONE:
         cause = longitude["cause"]
-    elif math.isinf(latitude["value"]) or math.isinf(longitude["value"]):
-        horizontal = -_INF
     else:
         x = (longitude["value"] - table[start + 1]) * table[start + 3]
         y = (latitude["value"] - table[start]) * table[start + 2]

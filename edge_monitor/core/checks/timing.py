@@ -90,6 +90,8 @@ def frequency(check, state, signals, ring, now, after):  # type: ignore[no-untyp
             state["wake"] = full
             return UNKNOWN, WARMING, _NAN, hz, check["min"]
         state["wake"] = _NEVER
+        if n > 0:  # it gets worse until the last one leaves
+            state["wake"] = ring[start + state["head"]]["t"] + window
         return FAIL, NONE, hz - check["min"], hz, check["min"]
     state["wake"] = _NEVER
     if check["n_min"] > 0:
@@ -160,9 +162,9 @@ def jitter(check, state, signals, ring, now, after):  # type: ignore[no-untyped-
     margin = (span - largest) / 1e9
     if late or largest > span:
         return FAIL, NONE, margin, largest / 1e9, span / 1e9
-    if state["n2"] != _UNSEEN and state["n2"] >= edge:
-        state["wake"] = min(state["wake"], state["n2"] + window + 1)
+    if state["n2"] != _UNSEEN and (state["n2"] > edge or (state["n2"] == edge and not after)):
+        state["wake"] = min(state["wake"], state["n2"] + window)
         return UNKNOWN, OVERFLOW, _NAN, _NAN, _NAN
-    if state["x0"] == 0.0:
+    if state["x0"] != 1.0:
         return UNKNOWN, WARMING, _NAN, _NAN, _NAN
     return PASS, NONE, margin, largest / 1e9, span / 1e9

@@ -1,0 +1,1 @@
+"""Obvious references in plain Python, one file an area."""
