@@ -22,10 +22,7 @@ def u16(data: Bytes, at: int) -> int:
 def u32(data: Bytes, at: int) -> int:
     """The unsigned 32-bit number at ``at``."""
     return (  # type: ignore[return-value]
-        np.int64(data[at])
-        | np.int64(data[at + 1]) << 8
-        | np.int64(data[at + 2]) << 16
-        | np.int64(data[at + 3]) << 24
+        np.int64(data[at]) | np.int64(data[at + 1]) << 8 | np.int64(data[at + 2]) << 16 | np.int64(data[at + 3]) << 24
     )
 
 

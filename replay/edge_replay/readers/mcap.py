@@ -19,6 +19,7 @@ from edge_monitor.core.jit import kernel
 from edge_monitor.core.samples import MESSAGE
 
 from . import mcap_records as records
+from .chunk_index import ChunkIndex
 from .kernels import u16, u32, u63
 from .mcap_records import Chunk, Malformed, Summary
 from .recording import BLOCK, MAX_CHUNK, ByteFile, Bytes, Item, Merger, Recording, in_time_order
@@ -26,7 +27,9 @@ from .recording import BLOCK, MAX_CHUNK, ByteFile, Bytes, Item, Merger, Recordin
 MAGIC = records.MAGIC
 UNKNOWN = -1  #: in the lookup table of channels: none; else what ChannelTable.code says
 
-END, OTHER, SHORT, BAD, STRANGER = range(5)  #: why a walk stopped: end, another record, cut record, malformed, no channel
+END, OTHER, SHORT, BAD, STRANGER = range(
+    5
+)  #: why a walk stopped: end, another record, cut record, malformed, no channel
 
 
 @kernel
@@ -341,11 +344,23 @@ class _Pass:
         problem = ""
         while True:
             at, n, why = walk(data, at, self.codes, rows, n, self.unwanted)
-            if why == END or why == SHORT and cut:
+            if why == END or (why == SHORT and cut):
                 break
             if why in (SHORT, BAD):
-                problem = f"a message {at} bytes into this chunk is malformed"
-                break
+                problem = problem or f"a record {at} bytes into this chunk is malformed"
+                named = self.chunk_index(index)
+                if (
+                    len(named.entries)
+                    and not named.knows(at)
+                    and n
+                    and rows[n - 1]["start"] + rows[n - 1]["size"] == at
+                ):
+                    n -= 1  # it ends where no message starts: its own length is what is wrong
+                following = named.next_offset(at)
+                if following is None or following >= len(data):
+                    break
+                at = following
+                continue
             if why == STRANGER:
                 if not (yield from self.take_stranger(int(u16(data, at + 9)))):
                     at += 9 + int(u63(data, at + 1))
@@ -360,52 +375,29 @@ class _Pass:
             except Malformed as error:
                 yield self.recording.damage(f"a {records.name(int(data[at]))} record in this chunk: {error}", chunk.at)
             at += 9 + size
-        good = rows[:n]
+        rows = rows[:n]
+        lost = None
         if index:
             cursor = np.zeros((2, len(self.table.channels)), np.int64)
             if problem or not agrees(np.frombuffer(index, np.uint8), self.codes, rows, n, cursor[0], cursor[1]):
-                good, doubt = self.confirmed(data, good, index, bool(chunk.crc), whole=not problem)
-                problem = problem or doubt
+                named = self.chunk_index(index)
+                good = named.confirms(rows, rows["start"] - 31, whole=not problem)
+                if not good.all() or int(good.sum()) < named.wanted():
+                    problem = problem or "this chunk and its message index contradict each other"
+                if not chunk.crc:  # else the checksum says which of the two is right
+                    lost = max(named.wanted(), n) - int(good.sum())
+                    rows = rows[good]
         if problem:
-            lost = n - len(good) if len(good) < n else None
             yield self.recording.damage(problem, chunk.at, chunk.data_at + chunk.compressed, lost=lost)
-        self.delivered += len(good)
-        yield from self.merger.push(data, in_time_order(good), self.summary.earliest_after(chunk.at))
+        self.delivered += len(rows)
+        yield from self.merger.push(data, in_time_order(rows), self.summary.earliest_after(chunk.at))
 
-    def confirmed(
-        self, data: Bytes, rows: np.ndarray, index: bytes, checked: bool, whole: bool
-    ) -> tuple[np.ndarray, str]:
-        """The messages that a chunk and its message index agree on, and what is wrong with the others.
-
-        A chunk whose checksum holds (``checked``) needs no confirmation; a channel that the index leaves out has none,
-        and is believed where the chunk's records are a whole chain.
-        """
-        found, listed = [], set()
-        for channel, entries in records.index_entries(index):
-            code = int(self.codes[channel])
-            listed.add(code)
-            if code < 0:
-                continue
-            for t, offset in entries.tolist():
-                end = offset + 9 + int(u63(data, offset + 1)) if offset + 31 <= len(data) else -1
-                if offset + 31 <= end <= len(data) and data[offset] == records.MESSAGE:
-                    if t == u63(data, offset + 15) and channel == u16(data, offset + 9):
-                        found.append((t, offset + 31, end - offset - 31, code))
-        named = np.array(sorted(found, key=lambda row: row[1]), MESSAGE)
-        # A record that ends inside the next one has a wrong length.
-        ends = named["start"] + named["size"]
-        overlapping = np.zeros(len(named), bool)
-        overlapping[:-1] = ends[:-1] > named["start"][1:] - 31
-        named = named[~overlapping]
-        if np.array_equal(named, rows):
-            return rows, ""
-        if checked:
-            return rows, "the message index of this chunk contradicts it; its checksum holds, so it is believed"
-        if whole:  # what follows each of the walk's records is a record: only those the index knows of may count
-            unlisted = ~np.isin(rows["channel"], list(listed))
-            named = np.concatenate([named[np.isin(named["start"], rows["start"])], rows[unlisted]])
-            named = named[np.argsort(named["start"])]
-        return named, "this chunk and its message index contradict each other: what they agree on is delivered"
+    def chunk_index(self, index: bytes) -> ChunkIndex:
+        parts = [
+            (int(self.codes[channel]), entries["t"].astype(np.int64), entries["offset"].astype(np.int64))
+            for channel, entries in records.index_entries(index)
+        ]
+        return ChunkIndex.of(parts)
 
     def compare_with_summary(self) -> Iterator[Item]:
         for channel, count in self.strangers.items():

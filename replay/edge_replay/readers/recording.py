@@ -119,9 +119,7 @@ class Recording(ABC):
     def _items(self) -> Iterator[Item]:
         """One pass over the recording."""
 
-    def damage(
-        self, what: str, start: int | None = None, end: int | None = None, *, lost: int | None = None
-    ) -> Damage:
+    def damage(self, what: str, start: int | None = None, end: int | None = None, *, lost: int | None = None) -> Damage:
         """Damage at a byte range of this file; ``lost`` messages where known."""
         where = self.path.name
         if start is not None:
@@ -137,7 +135,9 @@ class ByteFile:
         try:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
-            raise DamagedInputError(f"{path}: can't be opened: {error.strerror}; check the path and permissions") from None
+            raise DamagedInputError(
+                f"{path}: can't be opened: {error.strerror}; check the path and permissions"
+            ) from None
         self.size = os.fstat(self._file.fileno()).st_size
         self._start = 0
         self._ahead = b""
@@ -225,7 +225,9 @@ class Merger:
 def compact(data: Bytes, rows: np.ndarray) -> tuple[Bytes, np.ndarray]:
     """Copies of the rows' bytes, one after the other, and rows that point into them."""
     rows = rows.copy()
-    pieces = [data[start : start + size] for start, size in zip(rows["start"].tolist(), rows["size"].tolist(), strict=True)]
+    pieces = [
+        data[start : start + size] for start, size in zip(rows["start"].tolist(), rows["size"].tolist(), strict=True)
+    ]
     rows["start"] = np.concatenate(([0], np.cumsum(rows["size"][:-1], dtype=np.int64)))
     return np.concatenate(pieces), rows
 
