@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from .checks import CHECK_MODELS
 from .loader import Envelope, load, loads
 from .problems import EnvelopeError, Problem
 
-__all__ = ["Envelope", "EnvelopeError", "Problem", "load", "loads"]
+__all__ = ["CHECK_MODELS", "Envelope", "EnvelopeError", "Problem", "load", "loads"]

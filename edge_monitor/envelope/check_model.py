@@ -26,7 +26,7 @@ class CheckModel(Model):
     #: The fields that name signals, in the order that the kind's kernel expects them.
     signal_fields: ClassVar[tuple[str, ...]] = ("signal",)
 
-    kind: str
+    kind: str = Field(description="which kind of check this is")
     severity: Severity = Field("marginal", description="how bad a failure is (MIL-STD-882E)")
     rationale: str = Field("", description="why this limit; read by the person who approves it")
     hazard: str = Field("", description="id of the hazard that it guards against")

@@ -203,7 +203,7 @@ class Document:
         if event.style is not None or not event.implicit[0]:
             return text if _clean(text) else self._refuse(path, "holds a control or direction-changing character")
         if text in _NULL:
-            return self._refuse(path, "has no value: give one, or leave the field out")
+            return self._refuse(path, "has no value: give one, leave the field out, or quote a text that holds a comma")
         if text in _BOOLEANS:
             return _BOOLEANS[text]
         if _INTEGER.fullmatch(text):

@@ -1,6 +1,7 @@
 """The tables of docs/configuration.md, made from the models, so that they cannot tell another story.
 
-``python -m edge_monitor.envelope.reference docs/configuration.md`` writes them between their markers.
+Each stands between ``<!-- generated:NAME -->`` and ``<!-- end -->``;
+``python -m edge_monitor.envelope.reference docs/configuration.md`` writes them anew.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from .fields import CALLED, Model
 from .models import Active, Authority, Defaults, Gate, Header, Mission, ModeMap, OnUnknown, Reasons, SignalModel
 from .units import shown_duration
 
-_MARKED = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_MARKED = re.compile(r"(<!-- generated:(?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def check_kinds() -> str:
@@ -26,7 +27,7 @@ def check_kinds() -> str:
         f"| [`{kind}`](#{kind}) | {_first_line(model)} | {', '.join(f'`{field}`' for field in own_fields(model))} |"
         for kind, model in CHECK_MODELS.items()
     ]
-    return "\n".join(["| kind | fails when | fields |", "|---|---|---|", *rows])
+    return "\n".join(["| kind | fails when | fields |", "|---|---|---|", *rows]) + "\n"
 
 
 def check_fields() -> str:
@@ -35,7 +36,7 @@ def check_fields() -> str:
         f"### {kind}\n\n{_first_line(model)}\n\n{field_table(model, own_fields(model))}"
         for kind, model in CHECK_MODELS.items()
     ]
-    return "\n\n".join(sections)
+    return "\n".join(sections)
 
 
 def common_fields() -> str:
@@ -57,30 +58,31 @@ def field_table(model: type[Model], fields: list[str] | None = None) -> str:
         field = model.model_fields[name]
         given = field.get_default(call_default_factory=True)
         default = "required" if field.is_required() else _default(hints[name], given)
-        rows.append(f"| `{name}` | {_called(hints[name])} | {default} | {field.description or 'see below'} |")
-    return "\n".join(rows)
+        rows.append(f"| `{name}` | {_called(hints[name])} | {default} | {field.description} |")
+    return "\n".join(rows) + "\n"
 
 
+#: The tables by the name in their marker; each ends with a line break.
 TABLES: dict[str, Callable[[], str]] = {
-    "check kinds": check_kinds,
-    "check fields": check_fields,
-    "common fields": common_fields,
-    "envelope": lambda: field_table(Header),
-    "defaults": lambda: field_table(Defaults),
-    "signals": lambda: field_table(SignalModel),
-    "authority": lambda: field_table(Authority),
-    "authority active": lambda: field_table(Active),
-    "authority map": lambda: field_table(ModeMap),
-    "authority reasons": lambda: field_table(Reasons),
-    "gates": lambda: field_table(Gate),
-    "gates on unknown": lambda: field_table(OnUnknown),
-    "mission": lambda: field_table(Mission),
+    "envelope-header": lambda: field_table(Header),
+    "envelope-defaults": lambda: field_table(Defaults),
+    "envelope-signals": lambda: field_table(SignalModel),
+    "envelope-check-kinds": check_kinds,
+    "envelope-check-common": common_fields,
+    "envelope-check-fields": check_fields,
+    "envelope-authority": lambda: field_table(Authority),
+    "envelope-authority-active": lambda: field_table(Active),
+    "envelope-authority-map": lambda: field_table(ModeMap),
+    "envelope-authority-reasons": lambda: field_table(Reasons),
+    "envelope-gates": lambda: field_table(Gate),
+    "envelope-gates-on-unknown": lambda: field_table(OnUnknown),
+    "envelope-mission": lambda: field_table(Mission),
 }
 
 
 def rewritten(text: str) -> str:
-    """``text`` with all marked tables as they should be. Raises KeyError for a marker that names no table."""
-    return _MARKED.sub(lambda match: f"{match[1]}{TABLES[match['name']]()}\n{match[3]}", text)
+    """``text`` with its marked tables as they should be; parts that are made elsewhere stay as they are."""
+    return _MARKED.sub(lambda m: m[1] + TABLES[m["name"]]() + m[3] if m["name"] in TABLES else m[0], text)
 
 
 def _first_line(model: type[CheckModel]) -> str:

@@ -13,8 +13,9 @@ from pydantic import Field, create_model
 from .checks import CHECK_MODELS
 from .fields import NAME_PATTERN, Model
 from .models import Authority, Defaults, Gate, Header, Mission, SignalModel
+from .units import shown_duration
 
-SCHEMA_ID = "https://edge-monitor.dev/schema/envelope-1.json"
+SCHEMA_ID = "urn:edge-monitor:schema:envelope:1"
 #: The copy that ships with the package; a test asserts that it is this module's output.
 SHIPPED = Path(__file__).with_name("envelope.schema.json")
 
@@ -37,7 +38,7 @@ def envelope_schema() -> dict[str, Any]:
     for section in ("signals", "checks", "gates"):
         schema["properties"][section]["propertyNames"] = {"pattern": NAME_PATTERN}
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA_ID}
-    return head | {key: _without_null(value) for key, value in schema.items()}
+    return head | {key: _as_written(value) for key, value in schema.items()}
 
 
 def schema_text() -> str:
@@ -45,13 +46,18 @@ def schema_text() -> str:
     return json.dumps(envelope_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def _without_null(schema: Any) -> Any:
-    """A field that may be left out must not be null in the file, so the schema does not offer it."""
+def _as_written(schema: Any) -> Any:
+    """The models' schema as the file is written: nothing is null, and a default is what a planner could have typed."""
     if isinstance(schema, list):
-        return [_without_null(item) for item in schema]
+        return [_as_written(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    cleaned = {key: _without_null(value) for key, value in schema.items() if not (key == "default" and value is None)}
+    cleaned = {key: _as_written(value) for key, value in schema.items()}
+    default = cleaned.get("default")
+    if isinstance(default, int) and cleaned.get("type") == "string":
+        cleaned["default"] = shown_duration(default) if default else "0 s"
+    elif default is None or default == "" or isinstance(default, (dict, list, tuple)):
+        cleaned.pop("default", None)
     options = cleaned.get("anyOf")
     if isinstance(options, list) and {"type": "null"} in options:
         left = [option for option in options if option != {"type": "null"}]
