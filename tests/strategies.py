@@ -33,6 +33,7 @@ ACTIVE = 1.0  # the value of the last signal while a mission is on
 STEPS = (0, 0, 1 * MS, 10 * MS, 50 * MS, 50 * MS, 100 * MS, 100 * MS, 100 * MS, 150 * MS, 250 * MS, 500 * MS, 2 * S)
 BACKWARD = (-1, -10 * MS, -1 * S, -1 * S - 1, -3 * S)
 SPANS = (0, 0, 50 * MS, 100 * MS, 300 * MS)
+RATES = ({"min": 10.0}, {"max": 10.0}, {"min": 4.0, "max": 20.0}, {"min": 10.0, "max": 10.0})
 VALUES = (0.0, 1.0, 1.0, 2.0, 3.0, -1.0, 0.5, 2.5)
 ODD_VALUES = (math.nan, math.inf, -math.inf, 1e300, -1e300, 359.0, 1e-3)
 SAMPLE_CAUSES = (Cause.INVALID, Cause.NO_RECEIVE_TIME, Cause.CLOCK)
@@ -103,18 +104,9 @@ def _params(draw: Callable, kind: str) -> tuple[int, dict[str, float], tuple[flo
 
 
 KINDS = (
-    "bounds",
-    "latency",
-    "rate",
-    "one_of",
-    "equals",
-    "valid",
-    "stale",
-    "frequency",
-    "jitter",
-    "agreement",
-    "geofence",
-)
+    "bounds", "latency", "rate", "one_of", "equals", "valid",
+    "stale", "frequency", "jitter", "agreement", "geofence",
+)  # fmt: skip
 
 
 @st.composite
@@ -151,7 +143,7 @@ def cases(draw: Callable, kinds: tuple[str, ...] = KINDS) -> Case:
                 fail_for=draw(st.sampled_from(SPANS)),
                 pass_for=draw(st.sampled_from(SPANS)),
                 latch=draw(st.sampled_from(Latch)),
-            )  # fmt: skip
+            )
         )
     roles = draw(st.booleans())
     return Case(tuple(signals), tuple(checks), "mode" if roles else None, ("active", ACTIVE) if roles else None)
@@ -177,7 +169,7 @@ def streams(
     degrees = tuple((k + 0.37) * 1e-4 for k in range(-3, 13))
     ordinary = (*degrees, *VALUES[:2]) if fence else VALUES
     extraordinary = ODD_VALUES[:3] if fence else ODD_VALUES  # huge degrees overflow on their way to metres
-    steady = draw(st.booleans()) if regular is None else regular
+    steady = draw(st.booleans())
     top = t
     for _ in range(draw(st.integers(1, size))):
         what = draw(st.integers(0, 39))
@@ -210,3 +202,20 @@ def streams(
 def cuts(draw: Callable, length: int) -> list[int]:
     """Positions at which a stream of ``length`` items is cut into calls; empty calls included."""
     return [0, *sorted(draw(st.lists(st.integers(0, length), max_size=6))), length]
+
+
+def items(*rows: tuple) -> np.ndarray:
+    """(n,) SAMPLE: each row ``(t, signal, value)`` or ``(t, signal, value, cause)`` is a message of its own."""
+    return np.array([(t, signal, FLAG_END | sum(map(int, cause)), value) for t, signal, value, *cause in rows], SAMPLE)
+
+
+def message(t: int, values: dict[int, float]) -> np.ndarray:
+    """(n,) SAMPLE: one message at ``t`` that carries ``values`` by signal."""
+    rows = [(t, signal, 0, value) for signal, value in values.items()]
+    t, signal, _, value = rows[-1]
+    return np.array([*rows[:-1], (t, signal, FLAG_END, value)], SAMPLE)
+
+
+def command(t: int, kind: int, subject: int = 0, cause: Cause = Cause.NONE) -> np.ndarray:
+    """(1,) SAMPLE: a command (``ITEM_…``) at ``t``."""
+    return np.array([(t, subject, int(cause) | kind << ITEM_SHIFT, 0.0)], SAMPLE)

@@ -94,8 +94,12 @@ class Gates:
         t, decided = int(rows[0]["t_effective"]), int(rows[0]["t_decided"])
         decisions = self.advance(t, decided)
         touched: set[str] = set()
+        jumped = False
         for row in rows:
-            if row["kind"] == TransitionKind.CHECK:
+            if row["kind"] == TransitionKind.CLOCK:
+                jumped = True
+                self._shift(round(float(row["value"]) * 1e9))
+            elif row["kind"] == TransitionKind.CHECK:
                 name = self._names[row["subject"]]
                 touched.add(name)
                 self._reasons[name] = Reason(
@@ -103,7 +107,7 @@ class Gates:
                     float(row["value"]), float(row["limit"]), float(row["margin"]), t,
                 )  # fmt: skip
         for gate in self._gates:
-            if not touched.isdisjoint(gate.checks):
+            if jumped or not touched.isdisjoint(gate.checks):
                 decision = self._evaluate(gate, t, decided, False)
                 if decision is not None:
                     decisions.append(decision)
@@ -129,6 +133,13 @@ class Gates:
     def reasons(self, gate: str) -> tuple[Reason, ...]:
         """What every criterion of ``gate`` says now, failed ones first."""
         return self._explain(next(g for g in self._gates if g.spec.name == gate))
+
+    def _shift(self, step: int) -> None:
+        """The clock stepped by ``step`` ns: a hold goes on for what was left of it, a run of passes starts anew."""
+        for gate in self._gates:
+            gate.pass_since = None
+            if gate.hold_since is not None:
+                gate.hold_since += step
 
     def _evaluate(self, gate: _Gate, t: int, decided: int, timer: bool) -> Decision | None:
         verdict = kleene(gate.spec.expression, {name: self._reasons[name].verdict for name in gate.checks})

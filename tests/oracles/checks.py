@@ -57,7 +57,7 @@ def judge(margin: float, value: float, limit: float) -> Answer:
 
 
 def say(spec: CheckSpec, inputs: list[Input], now: int, *, after: bool, failed: bool) -> Answer:
-    """Answer of ``spec`` at ``now``; ``after``: just past it (no message came at it); ``failed``: leave limits apply."""
+    """Answer of ``spec`` at ``now``; ``after``: just past it (nothing came at it); ``failed``: leave limits apply."""
     for source in inputs[: 0 if spec.kind in ("valid", "geofence") else None]:
         if spec.kind in ("stale", "frequency", "jitter"):
             if not source.arrivals:

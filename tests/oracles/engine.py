@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -185,7 +186,7 @@ class EngineOracle:
             if not due:
                 self.fired = limit - 1
                 return
-            self._instant(lambda t=min(due): self._deadline(t, decided))
+            self._instant(partial(self._deadline, min(due), decided))
 
     def _expiry(self, signal: int) -> int | None:
         """When the value in force stops to count; None: not by time."""
@@ -308,7 +309,7 @@ class EngineOracle:
                     previous,
                     value=source.value if known else NAN,
                     limit=told.value,
-                )  # fmt: skip
+                )
             )
             told.cause, told.value = source.cause, source.value
 
