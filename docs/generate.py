@@ -24,7 +24,7 @@ def first_sentence(text: str | None) -> str:
 
 def check_kinds() -> str:
     """The table of check kinds, from the envelope's models."""
-    from edge_monitor.envelope import CHECK_MODELS
+    from edge_monitor.envelope.checks import CHECK_MODELS
 
     lines = ["| kind | what it finds | parameters |", "|---|---|---|"]
     common = {"kind", "severity", "rationale", "hazard", "claim", "fail_for", "pass_for", "latch"}
@@ -80,16 +80,61 @@ def paragraphs(text: str | None) -> str:
     return "\n\n".join(" ".join(part.split()) for part in (text or "").replace("\b", "").strip().split("\n\n"))
 
 
+def event_types() -> str:
+    """The closed list of event types, a family a line."""
+    from itertools import groupby
+
+    from edge_monitor.journal.event_types import EVENT_TYPES
+
+    families = groupby(EVENT_TYPES, key=lambda name: name.split(".")[0])
+    return "\n".join("- " + ", ".join(f"`{name}`" for name in names) for _, names in families) + "\n"
+
+
+def journal_example() -> str:
+    """The worked example of FORMAT.md, made by the code that writes journals."""
+    from edge_monitor.journal.keys import SigningKey
+    from edge_monitor.journal.merkle import leaf_hash
+    from edge_monitor.journal.notes import Checkpoint, sign_note
+    from edge_monitor.journal.records import Digests, Record, commitment, encode_payload, encode_record
+
+    key = SigningKey("example-robot", bytes(range(32)))
+    payload = encode_payload({"subject": "speed_limit", "value": 12.5, "limit": 12.0})
+    salt, log_id = b"\x55" * 32, bytes.fromhex("00112233445566778899aabbccddeeff")
+    t = 1_500_000_000
+    record = encode_record(
+        Record(
+            1, log_id, 0, "check.fail", 2, b"\xbb" * 16, t, t, -1, 0, -1, "", Digests(envelope=b"\xee" * 32),
+            (), ("speed_limit",), "H3", "G1.2", commitment(salt, payload), 0,
+        )
+    )  # fmt: skip
+    leaf = leaf_hash(record)
+    note = sign_note(Checkpoint("example-robot/00112233-4455-6677-8899-aabbccddeeff", 1, leaf).text(), key)
+    lines = [
+        "```text",
+        f"verifier key  {key.verifier.text()}",
+        f"payload       {payload.hex()}",
+        f"commitment    {commitment(salt, payload).hex()}",
+        f"record        {record.hex()}",
+        f"leaf = root   {leaf.hex()}",
+        "checkpoint",
+        note.rstrip("\n"),
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "check-kinds": check_kinds,
     "exit-codes": exit_codes,
     "cli": cli_reference,
+    "event-types": event_types,
+    "journal-example": journal_example,
 }
 
 
 def files() -> list[Path]:
     """The files that may hold generated parts."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [ROOT / "README.md", ROOT / "edge_monitor/journal/FORMAT.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def rewritten(path: Path) -> str:

@@ -57,6 +57,8 @@ class Monitor:
             return self._feed_batch(item)
         if isinstance(item, Damage):
             self.damages.append(item)
+            if not self._started:  # told once the stream has a time
+                return []
             return [events.from_damage(item, self.now)]
         for problem in self.extractor.add_channel(item):
             self._status.append((problem.signal, int(problem.cause)))
@@ -70,7 +72,7 @@ class Monitor:
     def finish(self) -> list[Event]:
         """End the stream where it stands: deadlines at that very time take effect too."""
         if not self._started:
-            return []
+            return [events.from_damage(damage, 0) for damage in self.damages]
         t = self.now
         found = self._events(self.engine.finish(t)) + self._gates_until(t, inclusive=True)
         head = self.engine.head
@@ -117,7 +119,8 @@ class Monitor:
             "risk": envelope.risk,
         }
         started = Event("monitor.started", envelope.id, t, t, "negligible", payload, claim=envelope.claim)
-        return [started, *self._decisions(self.gates.start(t))]
+        early = [events.from_damage(damage, t) for damage in self.damages]
+        return [started, *early, *self._decisions(self.gates.start(t))]
 
     def _events(self, rows: np.ndarray) -> list[Event]:
         found: list[Event] = []
