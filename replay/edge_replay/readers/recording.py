@@ -107,8 +107,9 @@ class Recording(ABC):
             for item in self._items():
                 if isinstance(item, Batch):
                     last = int(item.messages["t"][-1])
-                    for channel, count in enumerate(np.bincount(item.messages["channel"]).tolist()):
-                        self.table.counts[channel] += count
+                    if self._given_table is None:  # else the recording that this file is a part of counts
+                        for channel, count in enumerate(np.bincount(item.messages["channel"]).tolist()):
+                            self.table.counts[channel] += count
                 elif isinstance(item, Damage) and item.t is None:
                     item = replace(item, t=last)
                 yield item

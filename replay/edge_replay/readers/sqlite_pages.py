@@ -1,0 +1,306 @@
+"""SQLite files page by page: the b-trees of tables walked in our own way, so that damage costs only the pages it is in.
+
+SQLite gives up on a file that is cut or has one bad page; here every page that can be reached is read, and leaf pages
+whose parents are lost are found by what they contain. Newer pages in a write-ahead log beside the file are used.
+Format: https://www.sqlite.org/fileformat2.html
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_monitor.core.jit import kernel
+
+from .recording import MAX_CHUNK, ByteFile, Bytes
+
+MAGIC = b"SQLite format 3\0"
+INDEX_INTERIOR, TABLE_INTERIOR, INDEX_LEAF, TABLE_LEAF = 2, 5, 10, 13
+LAST = 1 << 62  #: upper bound of row ids where none is known
+DEPTH = 20  #: levels that no real b-tree has
+
+
+class Malformed(Exception):
+    """A page or record is not what it should be."""
+
+
+@kernel
+def wal_checksum(data: Bytes, start: int, stop: int, big: bool, sums: npt.NDArray[np.int64]) -> None:
+    """Continue the checksum of a write-ahead log over ``data[start:stop]``; ``sums``: (2,) i8."""
+    first, second = sums[0], sums[1]
+    for at in range(start, stop, 8):
+        for half in range(2):
+            word = np.int64(0)
+            for byte in range(4):
+                shift = 24 - 8 * byte if big else 8 * byte
+                word |= np.int64(data[at + 4 * half + byte]) << shift
+            if half == 0:
+                first = (first + word + second) & 0xFFFFFFFF
+            else:
+                second = (second + word + first) & 0xFFFFFFFF
+    sums[0], sums[1] = first, second
+
+
+class Pages:
+    """The pages of a database file, numbered from 1, as its last committed transaction left them."""
+
+    def __init__(self, file: ByteFile, wal: Path | None = None) -> None:
+        self.file = file
+        self.problems: list[str] = []
+        head = file.read(0, 100)
+        size = int.from_bytes(head[16:18], "big")
+        size = 65536 if size == 1 else size
+        if size not in (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536):
+            size = self._guess_size()
+            self.problems.append(f"the page size in the header can't be right; {size} fits")
+        self.size = size
+        reserved = head[20] if len(head) == 100 and head[20] <= 32 else 0
+        self.usable = size - reserved
+        self.newer: dict[int, int] = {}  # page -> position in the write-ahead log
+        self.wal: ByteFile | None = None
+        self.count = file.size // size
+        stated = int.from_bytes(head[28:32], "big")
+        if head[24:28] != head[92:96]:  # written by something that does not keep the count
+            stated = 0
+        if wal is not None and wal.is_file() and wal.stat().st_size > 32:
+            self.wal = ByteFile(wal)
+            stated = self._read_wal(self.wal) or stated
+        self.stated = stated
+        present = max(self.count, max(self.newer, default=0))
+        self.cut = stated > present or file.size % size != 0
+        self.count = max(stated, present) if not self.newer else max(stated, self.count)
+
+    def _guess_size(self) -> int:
+        def fitting(size: int) -> float:
+            starts = [self.file.read(at, 1) for at in range(size, min(self.file.size, 200 * size), size)]
+            return sum(start[:1] in (b"\x02", b"\x05", b"\x0a", b"\x0d") for start in starts) / max(len(starts), 1)
+
+        return max((4096, 1024, 8192, 16384, 32768, 65536, 2048, 512), key=fitting)
+
+    def _read_wal(self, wal: ByteFile) -> int:
+        """Note the pages of all committed frames; returns the page count after the last commit (0: none)."""
+        head = wal.array(0, 32)
+        magic, _, size = struct.unpack_from(">III", head)
+        if magic not in (0x377F0682, 0x377F0683) or size != self.size:
+            self.problems.append("the write-ahead log beside the file is damaged: its header")
+            return 0
+        sums = np.zeros(2, np.int64)
+        wal_checksum(head, 0, 24, magic & 1 == 1, sums)
+        pending: dict[int, int] = {}
+        pages, at = 0, 32
+        while at + 24 + size <= wal.size:
+            frame = wal.array(at, 24 + size)
+            page, commit = struct.unpack_from(">II", frame)
+            wal_checksum(frame, 0, 8, magic & 1 == 1, sums)
+            wal_checksum(frame, 24, 24 + size, magic & 1 == 1, sums)
+            if frame[8:16].tobytes() != head[16:24].tobytes() or (int(sums[0]), int(sums[1])) != struct.unpack_from(
+                ">II", frame, 16
+            ):
+                break  # frames of an earlier run, or one that was being written when it ended
+            pending[page] = at + 24
+            if commit:
+                self.newer.update(pending)
+                pending.clear()
+                pages = commit
+            at += 24 + size
+        return pages
+
+    def __getitem__(self, page: int) -> bytes:
+        """Raises Malformed where the page is not (wholly) in the file."""
+        if page in self.newer and self.wal is not None:
+            return self.wal.read(self.newer[page], self.size)
+        data = self.file.read((page - 1) * self.size, self.size) if page > 0 else b""
+        if len(data) < self.size:
+            raise Malformed(f"page {page} is not in the file")
+        return data
+
+    def gather(self, pages: list[int]) -> tuple[Bytes, npt.NDArray[np.int64]]:
+        """(a buffer, where in it each page stands); in one read where the pages lie near each other."""
+        low, high = min(pages), max(pages)
+        if not self.newer and high - low < 2 * len(pages):
+            buffer = self.file.array((low - 1) * self.size, (high - low + 1) * self.size)
+            return buffer, (np.array(pages, np.int64) - low) * self.size
+        buffer = np.frombuffer(b"".join(self[page] for page in pages), np.uint8)
+        return buffer, np.arange(len(pages), dtype=np.int64) * self.size
+
+    def chain(self, page: int, count: int) -> bytes:
+        """``count`` bytes of the overflow chain that starts at a page. Raises Malformed."""
+        step = self.usable - 4
+        needed = -(-count // step)
+        if count > MAX_CHUNK:
+            raise Malformed(f"a record claims {count} bytes")
+        if not self.newer and 0 < page and page - 1 + needed <= self.file.size // self.size:  # usually in a row
+            block = self.file.array((page - 1) * self.size, needed * self.size).reshape(needed, self.size)
+            following = block[:, :4].copy().view(">u4")[:, 0]
+            if (following[:-1] == np.arange(page + 1, page + needed)).all() and following[-1] == 0:
+                return block[:, 4 : self.usable].tobytes()[:count]
+        parts = []
+        for _ in range(needed):
+            data = self[page]
+            parts.append(data[4 : self.usable])
+            page = int.from_bytes(data[:4], "big")
+        if page:
+            raise Malformed("an overflow chain does not end where its record does")
+        return b"".join(parts)[:count]
+
+
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    """(value, position behind it) of SQLite's variable-length integer."""
+    value = 0
+    for i in range(9):
+        if at + i >= len(data):
+            raise Malformed("a number runs past the end of its page")
+        byte = data[at + i]
+        if i == 8:
+            value = value << 8 | byte
+            return value - (1 << 64) if value >> 63 else value, at + 9
+        value = value << 7 | byte & 0x7F
+        if byte < 0x80:
+            return value, at + i + 1
+    raise Malformed("a number without end")
+
+
+def local_size(payload: int, usable: int, leaf_table: bool = True) -> int:
+    """Bytes of a payload that are on the page itself."""
+    most = usable - 35 if leaf_table else (usable - 12) * 64 // 255 - 23
+    if payload <= most:
+        return payload
+    least = (usable - 12) * 32 // 255 - 23
+    size = least + (payload - least) % (usable - 4)
+    return size if size <= most else least
+
+
+def parse_record(payload: bytes) -> list[Any]:
+    """The values of a record. Raises Malformed."""
+    size, at = varint(payload, 0)
+    kinds = []
+    while at < size:
+        kind, at = varint(payload, at)
+        kinds.append(kind)
+    values: list[Any] = []
+    at = size
+    for kind in kinds:
+        width = (kind - 12) // 2 if kind >= 12 else (0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0)[kind]
+        raw = payload[at : at + width]
+        if len(raw) < width:
+            raise Malformed("a record is shorter than its columns")
+        at += width
+        if kind >= 12:
+            try:
+                values.append(raw.decode() if kind % 2 else raw)
+            except UnicodeDecodeError:
+                raise Malformed("a text is not UTF-8") from None
+        elif kind == 7:
+            values.append(struct.unpack(">d", raw)[0])
+        else:
+            values.append(None if kind == 0 else kind - 8 if kind in (8, 9) else int.from_bytes(raw, "big", signed=True))
+    if at != len(payload):
+        raise Malformed("a record is longer than its columns")
+    return values
+
+
+def cell_offsets(data: bytes, head: int, width: int) -> list[int]:
+    """Where the cells of a page start; ``width``: bytes of the page's header. Raises Malformed."""
+    count = int.from_bytes(data[head + 3 : head + 5], "big")
+    if head + width + 2 * count > len(data):
+        raise Malformed("a page claims more cells than it can hold")
+    offsets = list(struct.unpack_from(f">{count}H", data, head + width))
+    if any(offset < head + width + 2 * count or offset >= len(data) for offset in offsets):
+        raise Malformed("a cell lies outside its page")
+    return offsets
+
+
+def rows_of_leaf(pages: Pages, data: bytes, head: int = 0) -> list[tuple[int, list[Any]]]:
+    """(row id, values) of a small table's leaf page. Raises Malformed."""
+    rows = []
+    for at in cell_offsets(data, head, 8):
+        size, at = varint(data, at)
+        row, at = varint(data, at)
+        local = local_size(size, pages.usable)
+        payload = data[at : at + local]
+        if local < size:
+            payload += pages.chain(int.from_bytes(data[at + local : at + local + 4], "big"), size - local)
+        rows.append((row, parse_record(payload)))
+    return rows
+
+
+@dataclass
+class Leaves:
+    """The leaf pages of a table, in order of row id, and what could not be reached."""
+
+    pages: list[int] = field(default_factory=list)
+    low: list[int] = field(default_factory=list)  #: row ids on the page are larger …
+    high: list[int] = field(default_factory=list)  #: … and not larger than this
+    problems: list[str] = field(default_factory=list)
+
+
+def find_leaves(pages: Pages, root: int, visited: set[int]) -> Leaves:
+    """Walk the interior pages of a table's b-tree; the leaves themselves are not read (all are equally deep)."""
+    leaves = Leaves()
+    _descend(pages, [(root, -LAST, LAST)], visited, leaves)
+    return leaves
+
+
+def _descend(pages: Pages, level: list[tuple[int, int, int]], visited: set[int], leaves: Leaves) -> None:
+    """Go down level by level; ``level``: (page, row ids above, row ids up to), in order."""
+    for _ in range(DEPTH):
+        children: list[tuple[int, int, int]] = []
+        below = False  # whether a page of this level was seen to be an interior one
+        for number, low, high in level:
+            try:
+                if number in visited or not 0 < number <= pages.count:
+                    raise Malformed(f"page {number} can't be where it is referred to")
+                data = pages[number]
+                head = 100 if number == 1 else 0
+                if data[head] == TABLE_LEAF and not below:
+                    break
+                visited.add(number)
+                if data[head] != TABLE_INTERIOR:
+                    raise Malformed(f"page {number} is no page of this table")
+                children += _children(data, head, number, low, high)
+                below = True
+            except Malformed as error:
+                leaves.problems.append(str(error))
+        else:
+            if not children:
+                return
+            level = children
+            continue
+        for number, low, high in level:  # the leaves
+            if number in visited or not 0 < number <= pages.count:
+                leaves.problems.append(f"page {number} can't be where it is referred to")
+                continue
+            visited.add(number)
+            leaves.pages.append(number)
+            leaves.low.append(low)
+            leaves.high.append(high)
+        return
+
+
+def _children(data: bytes, head: int, number: int, low: int, high: int) -> list[tuple[int, int, int]]:
+    """The pages below an interior page of a table, with the row ids that they can hold. Raises Malformed."""
+    children = []
+    for at in cell_offsets(data, head, 12):
+        key, _ = varint(data, at + 4)
+        if not low <= key <= high:
+            raise Malformed(f"page {number} is out of order")
+        children.append((int.from_bytes(data[at : at + 4], "big"), low, key))
+        low = key
+    return [*children, (int.from_bytes(data[head + 8 : head + 12], "big"), low, high)]
+
+
+def table_rows(pages: Pages, root: int, visited: set[int]) -> Iterator[tuple[int, list[Any]]]:
+    """All rows of a small table that can be read; problems go to ``pages.problems``."""
+    leaves = find_leaves(pages, root, visited)
+    pages.problems += leaves.problems
+    for page in leaves.pages:
+        try:
+            yield from rows_of_leaf(pages, pages[page], 100 if page == 1 else 0)
+        except Malformed as error:
+            pages.problems.append(f"page {page}: {error}")
