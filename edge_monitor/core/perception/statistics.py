@@ -1,0 +1,56 @@
+"""What every sensor's statistics have in common: named numbers with causes, and state that is bytes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..samples import Cause
+
+#: A cause of its own: the message has nothing to say about this statistic, so it gives no sample (a frame without
+#: detections has no confidence; what was known holds until its ``max_age``).
+SILENT = -1
+
+
+class Statistics(ABC):
+    """Several named numbers out of each message of one sensor.
+
+    After :meth:`message`, ``values[i]`` (float64) is statistic ``names[i]`` where ``causes[i]`` (int32) is NONE; else
+    the cause says why it is unknown, or is :data:`SILENT`. Nothing in a message raises.
+    """
+
+    names: tuple[str, ...]
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self.values = np.full(len(self.names), np.nan)
+        self.causes = np.full(len(self.names), int(Cause.NEVER_RECEIVED), np.int32)
+        self._state: tuple[np.ndarray, ...] = ()
+
+    @abstractmethod
+    def message(self, t: int, data: np.ndarray, start: int, size: int) -> None:
+        """Measure the serialized message ``data[start:start + size]`` ((n,) uint8) received at ``t`` (ns)."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget what earlier messages left behind (a clock jump, a new stream)."""
+
+    def refuse(self, cause: Cause) -> None:
+        """All statistics of this message are unknown."""
+        self.values[:] = np.nan
+        self.causes[:] = int(cause)
+
+    def snapshot(self) -> bytes:
+        """State as bytes; ``restore`` into statistics with equal options goes on from there, bit for bit."""
+        return b"".join(array.tobytes() for array in self._state)
+
+    def restore(self, snapshot: bytes) -> None:
+        """Take over a snapshot. Raises ValueError: it is of other statistics."""
+        if len(snapshot) != sum(array.nbytes for array in self._state):
+            raise ValueError(f"snapshot of {len(snapshot)} bytes does not fit {type(self).__name__}")
+        at = 0
+        for array in self._state:
+            array.reshape(-1).view(np.uint8)[:] = np.frombuffer(snapshot, np.uint8, array.nbytes, at)
+            at += array.nbytes
