@@ -109,6 +109,8 @@ def root_from_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes
     """The root that an audit path leads to (RFC 9162 §2.1.3.2). Raises ``ValueError`` for a path of the wrong length."""
     if not 0 <= index < size:
         raise ValueError(f"leaf {index} is not in a tree of {size} leaves")
+    if any(len(digest) != 32 for digest in (leaf, *path)):
+        raise ValueError("a hash has 32 bytes")
     node, last, result = index, size - 1, leaf
     for sibling in path:
         if last == 0:
