@@ -9,7 +9,7 @@ import numpy as np
 from . import __version__, events
 from .core.authority import Authority
 from .core.engine import Engine
-from .core.gates import Gates, instants
+from .core.gates import Decision, Gates, instants
 from .core.layout import Extractor
 from .core.messages import Batch, Channel, Damage
 from .core.plan import Plan
@@ -151,7 +151,7 @@ class Monitor:
     def _gates_until(self, t: int, *, inclusive: bool = False) -> list[Event]:
         return list(self._decisions(self.gates.advance(t, t, inclusive=inclusive)))
 
-    def _decisions(self, decisions: list) -> Iterator[Event]:  # type: ignore[type-arg]
+    def _decisions(self, decisions: list[Decision]) -> Iterator[Event]:
         for decision in decisions:
             yield events.from_decision(decision, self._checks, self._leases[decision.gate])
 

@@ -15,7 +15,7 @@ from .state import CHECK_STATE, HEAD, RING, SIGNAL_STATE
 _NO_ITEMS = np.empty(0, SAMPLE)
 
 # Interpreted kernels run on NumPy scalars, which warn where compiled code is silent (inf - inf, division by zero).
-_advance = np.errstate(all="ignore")(advance) if numba.config.DISABLE_JIT else advance
+_advance = np.errstate(all="ignore")(advance) if getattr(numba.config, "DISABLE_JIT", False) else advance
 
 
 class Engine:

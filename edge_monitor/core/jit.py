@@ -75,11 +75,13 @@ def _compile(function: F, **options: bool) -> F:
     folder = Path(function.__code__.co_filename).resolve().parent
     place = cache_base() / source_digest(CORE if folder.is_relative_to(CORE) else folder)[:32]
     # Numba reads the folder from its configuration when the dispatcher is made, hence set around the decoration only.
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(place)
+    config: Any = numba.config
+    before, config.CACHE_DIR = config.CACHE_DIR, str(place)
     try:
-        return numba.njit(  # type: ignore[no-any-return]
+        njit: Any = numba.njit  # its stubs don't know _nrt
+        compiled: F = njit(
             cache=True, error_model="numpy", fastmath=False, nogil=True, forceinline=True, _nrt=False, **options
         )(function)
+        return compiled
     finally:
-        numba.config.CACHE_DIR = before
+        config.CACHE_DIR = before
