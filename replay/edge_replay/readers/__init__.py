@@ -43,7 +43,7 @@ def open_with(path: Path, topics: Collection[str] | None, table: ChannelTable | 
     """:func:`open` with the channels of a larger recording that the file is a part of."""
     try:
         if path.is_dir():
-            from .rosbag2 import Rosbag2Folder
+            from .rosbag2_folder import Rosbag2Folder
 
             return Rosbag2Folder(path, topics)
         with path.open("rb") as file:
@@ -52,7 +52,7 @@ def open_with(path: Path, topics: Collection[str] | None, table: ChannelTable | 
         raise DamagedInputError(f"{path}: can't be opened: {error.strerror}; check the path and permissions") from None
     if not head:
         raise DamagedInputError(f"{path}: the file is empty; the recorder wrote nothing, or the copy failed")
-    name, wrong = _closest(head)
+    name, wrong = closest_magic(head)
     if wrong <= TOLERATED:
         recording = _reader(name)(path, topics, table)
         recording.damaged_magic = wrong > 0
@@ -68,7 +68,7 @@ def open_with(path: Path, topics: Collection[str] | None, table: ChannelTable | 
     return _reader(name)(path, topics, table)
 
 
-def _closest(head: bytes) -> tuple[str, int]:
+def closest_magic(head: bytes) -> tuple[str, int]:
     """The format whose magic is nearest to the first bytes, and how many of its bytes are wrong."""
     distance = {
         name: sum(a != b for a, b in zip(head, magic, strict=False)) + max(0, len(magic) - len(head))

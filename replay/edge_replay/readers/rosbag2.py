@@ -1,4 +1,4 @@
-"""rosbag2: SQLite files, whole or damaged, and folders of split files (SQLite or MCAP) with or without metadata.yaml.
+"""rosbag2 SQLite files, whole or damaged.
 
 A database is read page by page (``sqlite_pages``) whether it is damaged or not, so there is one path to trust. Rows come in
 order of their ids; where recorders wrote them slightly out of time order, neighbouring batches are merged.
@@ -6,26 +6,25 @@ order of their ids; where recorders wrote them slightly out of time order, neigh
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from edge_monitor.core.messages import Batch, Channel, Damage
+from edge_monitor.core.messages import Damage
 from edge_monitor.core.samples import MESSAGE
 from edge_monitor.errors import DamagedInputError
 
 from . import rosbag2_cells as cells
 from .recording import BLOCK, MAX_CHUNK, ByteFile, Bytes, Item, Merger, Recording, in_time_order
-from .sqlite_pages import LAST, TABLE_LEAF, Leaves, Malformed, Pages, find_leaves, rows_of_leaf, table_rows
+from .sqlite_pages import LAST, TABLE_LEAF, Leaf, Malformed, Pages, Table, rows_of_leaf, table_rows
 
 GROUP = 256  #: leaf pages read at a time
 ZSTD = b"\x28\xb5\x2f\xfd"
-COLUMNS = {"messages": ["id", "topic_id", "timestamp", "data"]}
 
 
 class Rosbag2File(Recording):
@@ -44,74 +43,70 @@ class _Bag:
     def __init__(self, recording: Rosbag2File, file: ByteFile) -> None:
         self.recording, self.table = recording, recording.table
         self.pages = Pages(file, recording.path.with_name(recording.path.name + "-wal"))
-        self.visited: set[int] = set()
+        self.visited = self.nothing_visited()
         self.columns = np.array([4, 1, 2, 3], np.int64)
         self.codes = np.full(cells.TOPICS, cells.UNKNOWN, np.int32)
         self.unwanted = np.zeros(cells.TOPICS, np.int64)
         self.tally = np.zeros(6, np.int64)
         self.compressed = False
-        self.lost_to: int | None = None  # row id up to which a lost span was reported
 
     def items(self) -> Iterator[Item]:
         schema = {values[1]: values for _, values in table_rows(self.pages, 1, self.visited) if len(values) == 5}
-        tables = {name: int(values[3] or 0) for name, values in schema.items() if isinstance(name, str)}
-        if "messages" not in tables and "topics" not in tables and not self.damaged(Leaves()) and tables:
+        roots = {name: int(values[3] or 0) for name, values in schema.items() if isinstance(name, str)}
+        if roots and not {"messages", "topics"} & set(roots) and not self.damaged():
             raise DamagedInputError(
                 f"{self.recording.path}: an SQLite database, but no rosbag2 recording: it has no table 'messages'"
             )
         self.take_columns(schema)
-        topics = dict(table_rows(self.pages, tables["topics"], self.visited)) if "topics" in tables else {}
+        topics = dict(table_rows(self.pages, roots["topics"], self.visited)) if "topics" in roots else {}
         texts = []
-        if "message_definitions" in tables:
-            texts = [values for _, values in table_rows(self.pages, tables["message_definitions"], self.visited)]
-        leaves = find_leaves(self.pages, tables["messages"], self.visited) if "messages" in tables else Leaves()
-        if "messages" not in tables:
-            leaves.problems.append("the table of messages is lost")
-        damaged = self.damaged(leaves)
-        strays: list[tuple[int, int, int]] = []
+        if "message_definitions" in roots:
+            texts = [values for _, values in table_rows(self.pages, roots["message_definitions"], self.visited)]
+        messages = Table(self.pages, roots.get("messages", 0))
+        for _ in messages.leaves(self.visited):
+            pass  # a first walk over the interior pages (a 300th of the file) tells whether anything is lost
+        self.pages.problems += messages.problems
+        damaged = self.damaged()
+        strays: list[Leaf] = []
         if damaged:
-            yield from self.report(leaves)
-            self.visit_others(tables)
+            yield from self.report()
+            self.visit_others(roots)
             strays = self.find_strays(topics, texts)
         definitions = {values[1]: (values[2], values[3]) for values in texts if len(values) >= 4}
         for number, values in sorted(topics.items()):
             yield from self.take_topic(number, values, definitions)
-        merger = Merger()
-        held: tuple[Bytes, np.ndarray] | None = None
-        for item in self.read(self.in_order(leaves, strays)):
-            if isinstance(item, Damage):
-                yield item
-                continue
-            if held is not None:
-                yield from merger.push(*held, int(item[1]["t"][0]))
-            held = item
-        if held is not None:
-            yield from merger.push(*held, None)
-        if not damaged and not self.tally[cells.BAD] and "timestamp_idx" in tables:
-            yield from self.compare_with_index(tables["timestamp_idx"])
+        leaves = heapq.merge(messages.leaves(self.nothing_visited()), sorted(strays, key=_low), key=_low)
+        yield from self.deliver(leaves)
+        if not damaged and not self.tally[cells.BAD] and "timestamp_idx" in roots:
+            yield from self.compare_with_index(roots["timestamp_idx"])
         for topic in np.flatnonzero(self.unwanted).tolist():
             self.table.counts[-2 - int(self.codes[topic])] += int(self.unwanted[topic])
         self.recording.position = self.recording.size
 
+    def nothing_visited(self) -> bytearray:
+        return bytearray(self.pages.count + 1)
+
     # Damage.
 
-    def damaged(self, leaves: Leaves) -> bool:
-        return bool(self.pages.problems or self.pages.cut or leaves.problems)
+    def damaged(self) -> bool:
+        return bool(self.pages.problems or self.pages.cut)
 
-    def report(self, leaves: Leaves) -> Iterator[Item]:
+    def report(self) -> Iterator[Item]:
         if self.pages.cut:
             present, stated = self.recording.size // self.pages.size, self.pages.stated
             yield self.recording.damage(f"the file has {present} of {stated} pages: it was cut", self.recording.size)
-        for problem in [*self.pages.problems, *leaves.problems][:20]:
-            yield self.recording.damage(f"{problem}; what it holds is looked for page by page")
+        for problem in self.pages.problems[:20]:
+            yield self.recording.damage(f"{problem}; what is lost with it is looked for page by page")
 
-    def visit_others(self, tables: dict[str, int]) -> None:
-        """Mark the pages of all other tables, so that they are not taken for lost ones."""
-        for name, root in tables.items():
+    def visit_others(self, roots: dict[str, int]) -> None:
+        """Mark the pages of all other tables and the unused ones, so that they are not taken for lost messages."""
+        for name, root in roots.items():
             if name not in ("messages", "topics", "message_definitions"):
-                self.visited.update(find_leaves(self.pages, root, set(self.visited)).pages)
-        for trunk in self.free_pages():
-            self.visited.add(trunk)
+                for _ in Table(self.pages, root).leaves(self.visited):
+                    pass
+        for page in self.free_pages():
+            if 0 < page < len(self.visited):
+                self.visited[page] = 1
 
     def free_pages(self) -> Iterator[int]:
         """The pages that the file says are unused (they may hold deleted rows)."""
@@ -129,14 +124,11 @@ class _Bag:
             left -= count + 1
             trunk = int.from_bytes(data[:4], "big")
 
-    def find_strays(self, topics: dict[int, list[Any]], texts: list[list[Any]]) -> list[tuple[int, int, int]]:
-        """Leaf pages that nothing refers to: (page, row ids above, row ids up to) of those that hold messages.
-
-        Rows of the small tables are put where they belong.
-        """
+    def find_strays(self, topics: dict[int, list[Any]], texts: list[list[Any]]) -> list[Leaf]:
+        """Leaf pages that nothing refers to and that hold messages. Rows of the small tables are put where they belong."""
         found = []
         for page in range(1, self.pages.count + 1):
-            if page in self.visited:
+            if self.visited[page]:
                 continue
             try:
                 data = self.pages[page]
@@ -154,11 +146,6 @@ class _Bag:
             elif all(len(values) == 5 and values[2] in ("ros2msg", "ros2idl") for _, values in rows):
                 texts += [values for _, values in rows]
         return found
-
-    def in_order(self, leaves: Leaves, strays: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-        """All leaf pages by row id: (page, row ids above, row ids up to)."""
-        known = list(zip(leaves.pages, leaves.low, leaves.high, strict=True))
-        return sorted([*known, *strays], key=lambda leaf: leaf[1]) if strays else known
 
     # What the small tables say.
 
@@ -186,40 +173,71 @@ class _Bag:
 
     # Messages.
 
-    def read(self, leaves: list[tuple[int, int, int]]) -> Iterator[Any]:
+    def deliver(self, leaves: Iterator[Leaf]) -> Iterator[Item]:
+        """The messages of the leaf pages, neighbouring batches merged in order of time."""
+        merger = Merger()
+        held: tuple[Bytes, np.ndarray] | None = None
+        for item in self.read(leaves):
+            if isinstance(item, Damage):
+                yield item
+                continue
+            if held is not None:
+                yield from merger.push(*held, int(item[1]["t"][0]))
+            held = item
+        if held is not None:
+            yield from merger.push(*held, None)
+
+    def read(self, leaves: Iterator[Leaf]) -> Iterator[Any]:
         """The messages of the leaf pages as (buffer, rows in order of time), and damage."""
         last = self.pages.file.size // self.pages.size
-        for start in range(0, len(leaves), GROUP):
-            group = leaves[start : start + GROUP]
-            missing = [leaf for leaf in group if leaf[0] > last and leaf[0] not in self.pages.newer]
-            if missing:
-                yield self.lost(missing)
-                group = [leaf for leaf in group if leaf not in missing]
-            if not group:
+        missing: list[Leaf] = []
+        while group := list(islice(leaves, GROUP)):
+            present = [leaf for leaf in group if leaf[0] <= last or leaf[0] in self.pages.newer]
+            if len(present) < len(group):
+                missing = self.join(missing, [leaf for leaf in group if leaf not in present])
+            if not present:
                 continue
-            buffer, places = self.pages.gather([leaf[0] for leaf in group])
-            self.recording.position += len(group) * self.pages.size
-            capacity = len(group) * self.pages.size // 8
-            rows, more = np.empty(capacity, MESSAGE), np.empty((capacity, 3), np.int64)
-            failed = np.empty(len(group), np.int64)
-            self.tally[cells.ROWS] = 0
-            low, high = (np.array([leaf[i] for leaf in group], np.int64) for i in (1, 2))
-            cells.decode_all(
-                buffer, places, self.pages.usable, low, high, self.columns, self.codes,
-                rows, more, self.tally, self.unwanted, failed,
-            )  # fmt: skip
-            for i in np.flatnonzero(failed).tolist():
-                yield self.bad_page(group[i], int(failed[i]))
-            n = int(self.tally[cells.ROWS])
-            if n:
-                yield from self.complete(buffer, rows[:n], more[:n])
+            if missing and missing[-1][1] < present[0][1]:
+                yield self.lost(missing)
+                missing = []
+            yield from self.read_group(present)
+        if missing:
+            yield self.lost(missing)
 
-    def lost(self, leaves: list[tuple[int, int, int]]) -> Damage:
-        bounded = [high - low for _, low, high in leaves if -LAST < low and high < LAST]
-        lost = sum(bounded) if len(bounded) == len(leaves) else None
-        return self.recording.damage(f"{len(leaves)} pages with messages are not in the file", lost=lost)
+    def join(self, missing: list[Leaf], more: list[Leaf]) -> list[Leaf]:
+        """Missing leaves, kept as counts: (pages, row ids above, row ids up to) of each unbroken run."""
+        for _, low, high in more:
+            if missing and missing[-1][2] == low:
+                missing[-1] = (missing[-1][0] + 1, missing[-1][1], high)
+            else:
+                missing.append((1, low, high))
+        return missing
 
-    def bad_page(self, leaf: tuple[int, int, int], count: int) -> Damage:
+    def lost(self, missing: list[Leaf]) -> Damage:
+        bounded = all(-LAST < low and high < LAST for _, low, high in missing)
+        lost = sum(high - low for _, low, high in missing) if bounded else None
+        count = sum(pages for pages, _, _ in missing)
+        return self.recording.damage(f"{count} pages with messages are not in the file", lost=lost)
+
+    def read_group(self, group: list[Leaf]) -> Iterator[Any]:
+        buffer, places = self.pages.gather([page for page, _, _ in group])
+        self.recording.position += len(group) * self.pages.size
+        capacity = len(group) * self.pages.size // 8
+        rows, more = np.empty(capacity, MESSAGE), np.empty((capacity, 3), np.int64)
+        failed = np.empty(len(group), np.int64)
+        self.tally[cells.ROWS] = 0
+        low, high = (np.array([leaf[i] for leaf in group], np.int64) for i in (1, 2))
+        cells.decode_all(
+            buffer, places, self.pages.usable, low, high, self.columns, self.codes,
+            rows, more, self.tally, self.unwanted, failed,
+        )  # fmt: skip
+        for i in np.flatnonzero(failed).tolist():
+            yield self.bad_page(group[i], int(failed[i]))
+        n = int(self.tally[cells.ROWS])
+        if n:
+            yield from self.complete(buffer, rows[:n], more[:n])
+
+    def bad_page(self, leaf: Leaf, count: int) -> Damage:
         page, low, high = leaf
         start = (page - 1) * self.pages.size
         if count > 0:
@@ -246,7 +264,6 @@ class _Bag:
             try:
                 piece = buffer[start : start + local].tobytes()
                 if chain:
-                    # A record whose header and small columns are local: the rest of the page's share is in front.
                     piece += self.pages.chain(chain, size - local)
                 if self.compressed:
                     piece = _decompress(piece)
@@ -271,9 +288,9 @@ class _Bag:
             while level:
                 children: list[int] = []
                 for page in level:
-                    if page in self.visited or not 0 < page <= self.pages.count:
+                    if not 0 < page < len(self.visited) or self.visited[page]:
                         raise Malformed("a page of it is referred to twice, or is not there")
-                    self.visited.add(page)
+                    self.visited[page] = 1
                     data = self.pages[page]
                     count = cells.tally_index(np.frombuffer(data, np.uint8), 0, self.pages.usable, self.tally)
                     if count < 0:
@@ -290,8 +307,14 @@ class _Bag:
             yield self.recording.damage("times of messages and the index over time contradict each other")
 
 
+def _low(leaf: Leaf) -> int:
+    return leaf[1]
+
+
 def _is_message(values: list[Any]) -> bool:
-    return len(values) == 4 and isinstance(values[1], int) and isinstance(values[2], int) and isinstance(values[3], bytes)
+    return (
+        len(values) == 4 and isinstance(values[1], int) and isinstance(values[2], int) and isinstance(values[3], bytes)
+    )
 
 
 def _is_topic(values: list[Any]) -> bool:
@@ -327,67 +350,3 @@ def stored_definition(type_name: str) -> tuple[str, str]:
         return "ros2msg", get_typestore(Stores.ROS2_JAZZY).generate_msgdef(type_name, ros_version=2)[0]
     except (TypesysError, KeyError):
         return "none", ""
-
-
-class Rosbag2Folder(Recording):
-    """A rosbag2 folder: its files, in the order of metadata.yaml or else of their numbers."""
-
-    def __init__(self, path: Path, topics: Any = None) -> None:
-        super().__init__(path, topics)
-        from . import MAGICS
-
-        self.stated: int | None = None
-        self.problems: list[str] = []
-        present = {}
-        for file in sorted(path.iterdir(), key=lambda file: [int(n) if n.isdigit() else n for n in re.split(r"(\d+)", file.name)]):
-            if file.is_file() and file.stat().st_size:
-                with file.open("rb") as opened:
-                    head = opened.read(16)
-                for name in ("mcap", "rosbag2-sqlite3"):
-                    if sum(a != b for a, b in zip(head, MAGICS[name], strict=False)) <= 2 and len(head) == 16:
-                        present[file.name] = name
-        files = self._listed(path / "metadata.yaml", present)
-        if not files:
-            raise DamagedInputError(f"{path}: a folder without any rosbag2 file that can be read (looked for db3 and MCAP)")
-        self.files = [path / name for name in files]
-        self.format = present[files[0]]
-        self.size = sum(file.stat().st_size for file in self.files)
-
-    def _listed(self, metadata: Path, present: dict[str, str]) -> list[str]:
-        """The files that metadata.yaml names and those it does not, as far as they are there."""
-        named: list[str] = []
-        if metadata.is_file():
-            try:
-                from ruamel.yaml import YAML
-                from ruamel.yaml.error import YAMLError
-
-                content = YAML(typ="safe", pure=True).load(metadata)
-                about = content["rosbag2_bagfile_information"]
-                named = [Path(str(name)).name for name in about["relative_file_paths"]]
-                self.stated = int(about["message_count"]) or None
-            except (YAMLError, OSError, ValueError, KeyError, TypeError) as error:
-                self.problems.append(f"metadata.yaml can't be read ({type(error).__name__}); read without it")
-        else:
-            return list(present)
-        for name in named:
-            if name not in present:
-                self.problems.append(f"metadata.yaml names {name}, which is not there or is no recording")
-        return [name for name in named if name in present] + [name for name in present if name not in named]
-
-    def _items(self) -> Iterator[Item]:
-        from . import open_with
-
-        for problem in self.problems:
-            yield self.damage(problem)
-        done = 0
-        for file in self.files:
-            part = open_with(file, self.topics, self.table)
-            for item in part:
-                self.position = done + part.position
-                yield item
-            done += part.size
-        count = sum(self.counts.values())
-        if self.stated is not None and count < self.stated:
-            yield self.damage(
-                f"metadata.yaml states {self.stated} messages, {count} were read", lost=self.stated - count
-            )

@@ -21,8 +21,12 @@ Ints = npt.NDArray[np.int64]
 TOPICS = 65536  #: topic ids that a bag can have
 UNKNOWN = -1  #: in the lookup table of topics: none; else what ChannelTable.code says
 
-LOCAL, CHAIN, ROWID = range(3)  #: columns of ``more``: data bytes on the page, first page of the chain (0: none), row id
-ROWS, BAD, STAMPS, IDS = range(4)  #: entries of ``tally``, (6,) i8: rows, cells that can't be read, xor of stamps, xor of row ids; the rest is scratch
+LOCAL, CHAIN, ROWID = range(
+    3
+)  #: columns of ``more``: data bytes on the page, first page of the chain (0: none), row id
+ROWS, BAD, STAMPS, IDS = range(
+    4
+)  #: entries of ``tally``, (6,) i8: rows, cells that can't be read, xor of stamps, xor of row ids; the rest is scratch
 
 
 @kernel

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +198,9 @@ def parse_record(payload: bytes) -> list[Any]:
         elif kind == 7:
             values.append(struct.unpack(">d", raw)[0])
         else:
-            values.append(None if kind == 0 else kind - 8 if kind in (8, 9) else int.from_bytes(raw, "big", signed=True))
+            values.append(
+                None if kind == 0 else kind - 8 if kind in (8, 9) else int.from_bytes(raw, "big", signed=True)
+            )
     if at != len(payload):
         raise Malformed("a record is longer than its columns")
     return values
@@ -230,61 +231,70 @@ def rows_of_leaf(pages: Pages, data: bytes, head: int = 0) -> list[tuple[int, li
     return rows
 
 
-@dataclass
-class Leaves:
-    """The leaf pages of a table, in order of row id, and what could not be reached."""
-
-    pages: list[int] = field(default_factory=list)
-    low: list[int] = field(default_factory=list)  #: row ids on the page are larger …
-    high: list[int] = field(default_factory=list)  #: … and not larger than this
-    problems: list[str] = field(default_factory=list)
+Leaf = tuple[int, int, int]  #: a leaf page of a table: its number; row ids on it are larger than this …, up to this
 
 
-def find_leaves(pages: Pages, root: int, visited: set[int]) -> Leaves:
-    """Walk the interior pages of a table's b-tree; the leaves themselves are not read (all are equally deep)."""
-    leaves = Leaves()
-    _descend(pages, [(root, -LAST, LAST)], visited, leaves)
-    return leaves
+class Table:
+    """A table's b-tree. ``problems``: what could not be reached, in the words of the first walk that met it."""
 
+    def __init__(self, pages: Pages, root: int) -> None:
+        self.pages, self.root = pages, root
+        self.problems: list[str] = []
+        self._depth = self._find_depth()
 
-def _descend(pages: Pages, level: list[tuple[int, int, int]], visited: set[int], leaves: Leaves) -> None:
-    """Go down level by level; ``level``: (page, row ids above, row ids up to), in order."""
-    for _ in range(DEPTH):
-        children: list[tuple[int, int, int]] = []
-        below = False  # whether a page of this level was seen to be an interior one
-        for number, low, high in level:
-            try:
-                if number in visited or not 0 < number <= pages.count:
-                    raise Malformed(f"page {number} can't be where it is referred to")
-                data = pages[number]
-                head = 100 if number == 1 else 0
-                if data[head] == TABLE_LEAF and not below:
-                    break
-                visited.add(number)
-                if data[head] != TABLE_INTERIOR:
-                    raise Malformed(f"page {number} is no page of this table")
-                children += _children(data, head, number, low, high)
-                below = True
-            except Malformed as error:
-                leaves.problems.append(str(error))
+    def leaves(self, visited: bytearray) -> Iterator[Leaf]:
+        """The leaf pages in order of row id; they themselves are not read, as all are equally deep.
+
+        ``visited`` has a byte for each page of the file (from 0), set for those met.
+        """
+        if self._depth is None:
+            self._note(f"the table at page {self.root} can't be entered")
         else:
-            if not children:
-                return
-            level = children
-            continue
-        for number, low, high in level:  # the leaves
-            if number in visited or not 0 < number <= pages.count:
-                leaves.problems.append(f"page {number} can't be where it is referred to")
-                continue
-            visited.add(number)
-            leaves.pages.append(number)
-            leaves.low.append(low)
-            leaves.high.append(high)
-        return
+            yield from self._below(self.root, -LAST, LAST, self._depth, visited)
+
+    def _below(self, page: int, low: int, high: int, depth: int, visited: bytearray) -> Iterator[Leaf]:
+        if not 0 < page < len(visited) or visited[page]:
+            self._note(f"page {page} can't be where it is referred to")
+            return
+        visited[page] = 1
+        if depth == 0:
+            yield page, low, high
+            return
+        try:
+            children = _children(self.pages[page], 100 if page == 1 else 0, page, low, high)
+        except Malformed as error:
+            self._note(str(error))
+            return
+        for child, above, up_to in children:
+            yield from self._below(child, above, up_to, depth - 1, visited)
+
+    def _find_depth(self) -> int | None:
+        """Levels of interior pages, by the first way down that can be read."""
+        level = [self.root]
+        for depth in range(DEPTH):
+            below: list[int] = []
+            for page in level:
+                try:
+                    data = self.pages[page]
+                    head = 100 if page == 1 else 0
+                    if data[head] == TABLE_LEAF:
+                        return depth
+                    below += [child for child, _, _ in _children(data, head, page, -LAST, LAST)]
+                    break
+                except Malformed:
+                    continue
+            level = below
+        return None
+
+    def _note(self, problem: str) -> None:
+        if problem not in self.problems and len(self.problems) < 20:
+            self.problems.append(problem)
 
 
 def _children(data: bytes, head: int, number: int, low: int, high: int) -> list[tuple[int, int, int]]:
     """The pages below an interior page of a table, with the row ids that they can hold. Raises Malformed."""
+    if data[head] != TABLE_INTERIOR:
+        raise Malformed(f"page {number} is no page of this table")
     children = []
     for at in cell_offsets(data, head, 12):
         key, _ = varint(data, at + 4)
@@ -295,12 +305,12 @@ def _children(data: bytes, head: int, number: int, low: int, high: int) -> list[
     return [*children, (int.from_bytes(data[head + 8 : head + 12], "big"), low, high)]
 
 
-def table_rows(pages: Pages, root: int, visited: set[int]) -> Iterator[tuple[int, list[Any]]]:
+def table_rows(pages: Pages, root: int, visited: bytearray) -> Iterator[tuple[int, list[Any]]]:
     """All rows of a small table that can be read; problems go to ``pages.problems``."""
-    leaves = find_leaves(pages, root, visited)
-    pages.problems += leaves.problems
-    for page in leaves.pages:
+    table = Table(pages, root)
+    for page, _, _ in table.leaves(visited):
         try:
             yield from rows_of_leaf(pages, pages[page], 100 if page == 1 else 0)
         except Malformed as error:
             pages.problems.append(f"page {page}: {error}")
+    pages.problems += table.problems
