@@ -7,6 +7,7 @@ that statistics and plain fields of one message are one instant, and nothing dow
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from ..layout.definitions import SEQUENCE, SIZES, Definition, LayoutError, short
 from ..layout.extractor import Problem
 from ..layout.formats import parse
 from ..messages import Batch, Channel
-from ..samples import FLAG_CAUSE, FLAG_END, SAMPLE, Cause
+from ..samples import FLAG_CAUSE, FLAG_END, SAMPLE, UNSEEN, Cause
 from .cloud import CloudOptions, CloudStatistics
 from .compressed import CompressedImageStatistics, Decoder
 from .detections import DetectionOptions, DetectionStatistics
@@ -146,6 +147,23 @@ class Perception:
         for sensor in self._sensors.values():
             sensor.reset()
 
+    def snapshot(self) -> bytes:
+        """State of all sensors, in the order of their channels; for :meth:`restore` after the same ``add_channel``."""
+        parts = [self._sensors[number].snapshot() for number in sorted(self._sensors)]
+        return b"".join(struct.pack("<q", len(part)) + part for part in parts)
+
+    def restore(self, snapshot: bytes) -> None:
+        """Take over a snapshot. Raises ValueError: the channels or options were others."""
+        at = 0
+        for number in sorted(self._sensors):
+            (size,) = struct.unpack_from("<q", snapshot, at) if len(snapshot) >= at + 8 else (-1,)
+            if size < 0:
+                raise ValueError("snapshot holds fewer sensors than there are channels")
+            self._sensors[number].restore(snapshot[at + 8 : at + 8 + size])
+            at += 8 + size
+        if at != len(snapshot):
+            raise ValueError("snapshot holds more sensors than there are channels")
+
     def _statistics(self, channel: Channel) -> Statistics | LayoutError:
         name = short_name(channel.type)
         if name not in _KINDS:
@@ -182,21 +200,32 @@ class _Sensor:
         self.cause = cause
         self.values = np.zeros(0) if statistics is None else statistics.values
         self.causes = np.zeros(0, np.int32) if statistics is None else statistics.causes
-        self._last: int | None = None
+        self._last = np.full(1, UNSEEN, np.int64)
 
     def measure(self, data: np.ndarray, message: np.void) -> None:
         if self.statistics is None:
             return
         t = int(message["t"])
-        if self._last is not None and t < self._last - JUMP:
+        last = int(self._last[0])
+        if last != UNSEEN and t < last - JUMP:
             self.statistics.reset()
-        self._last = t
+        self._last[0] = t
         self.statistics.message(t, data, int(message["start"]), int(message["size"]))
 
     def reset(self) -> None:
-        self._last = None
+        self._last[0] = UNSEEN
         if self.statistics is not None:
             self.statistics.reset()
+
+    def snapshot(self) -> bytes:
+        return self._last.tobytes() + (b"" if self.statistics is None else self.statistics.snapshot())
+
+    def restore(self, snapshot: bytes) -> None:
+        if len(snapshot) < 8 or (self.statistics is None and len(snapshot) > 8):
+            raise ValueError("snapshot of another kind of sensor")
+        if self.statistics is not None:
+            self.statistics.restore(snapshot[8:])
+        self._last[:] = np.frombuffer(snapshot, np.int64, 1)
 
 
 def describe(definition: Definition, name: str) -> str:

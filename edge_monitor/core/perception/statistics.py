@@ -14,7 +14,26 @@ from ..samples import Cause
 SILENT = -1
 
 
-class Statistics(ABC):
+class FlatState:
+    """State that is a few flat arrays, and so can be copied as bytes."""
+
+    _state: tuple[np.ndarray, ...] = ()
+
+    def snapshot(self) -> bytes:
+        """State as bytes; ``restore`` into an object with equal options goes on from there, bit for bit."""
+        return b"".join(array.tobytes() for array in self._state)
+
+    def restore(self, snapshot: bytes) -> None:
+        """Take over a snapshot. Raises ValueError: it is of another kind."""
+        if len(snapshot) != sum(array.nbytes for array in self._state):
+            raise ValueError(f"snapshot of {len(snapshot)} bytes does not fit {type(self).__name__}")
+        at = 0
+        for array in self._state:
+            array.reshape(-1).view(np.uint8)[:] = np.frombuffer(snapshot, np.uint8, array.nbytes, at)
+            at += array.nbytes
+
+
+class Statistics(FlatState, ABC):
     """Several named numbers out of each message of one sensor.
 
     After :meth:`message`, ``values[i]`` (float64) is statistic ``names[i]`` where ``causes[i]`` (int32) is NONE; else
@@ -27,7 +46,6 @@ class Statistics(ABC):
         self.names = tuple(names)
         self.values = np.full(len(self.names), np.nan)
         self.causes = np.full(len(self.names), int(Cause.NEVER_RECEIVED), np.int32)
-        self._state: tuple[np.ndarray, ...] = ()
 
     @abstractmethod
     def message(self, t: int, data: np.ndarray, start: int, size: int) -> None:
@@ -41,16 +59,3 @@ class Statistics(ABC):
         """All statistics of this message are unknown."""
         self.values[:] = np.nan
         self.causes[:] = int(cause)
-
-    def snapshot(self) -> bytes:
-        """State as bytes; ``restore`` into statistics with equal options goes on from there, bit for bit."""
-        return b"".join(array.tobytes() for array in self._state)
-
-    def restore(self, snapshot: bytes) -> None:
-        """Take over a snapshot. Raises ValueError: it is of other statistics."""
-        if len(snapshot) != sum(array.nbytes for array in self._state):
-            raise ValueError(f"snapshot of {len(snapshot)} bytes does not fit {type(self).__name__}")
-        at = 0
-        for array in self._state:
-            array.reshape(-1).view(np.uint8)[:] = np.frombuffer(snapshot, np.uint8, array.nbytes, at)
-            at += array.nbytes
