@@ -14,7 +14,13 @@ def command() -> None:
 
 @command.command()
 @click.argument("name")
-@click.option("--dir", "folder", default=".", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to; made if missing. Default: here.")
+@click.option(
+    "--dir",
+    "folder",
+    default=".",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to write to; made if missing. Default: here.",
+)
 def new(name: str, folder: Path) -> None:
     """Make a key pair: NAME.key (secret, readable by you alone) and NAME.pub (give this to everyone who verifies)."""
     from ..journal.keys import make_key

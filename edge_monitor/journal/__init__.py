@@ -1,4 +1,7 @@
-"""The signed journal: append-only, gapless, verifiable from the file and a public key. Format: FORMAT.md (normative)."""
+"""The signed journal: append-only, gapless, verifiable from the file and a public key.
+
+Format: FORMAT.md (normative).
+"""
 
 from .keys import load_signing_key, load_verifier_key
 from .records import Digests, Severity

@@ -20,8 +20,10 @@ import nacl.signing
 from ..errors import ConfigError
 
 ED25519 = b"\x01"  #: signature type of signed notes
+MAX_KEY_FILE = 4096
 _PRIVATE = "PRIVATE+KEY+"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+_KEY_ID = re.compile(r"[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,31 +126,39 @@ def load_verifier_key(path: Path) -> VerifierKey:
 def parse_verifier_key(line: str, where: str = "key") -> VerifierKey:
     """A verifier key from its line. Raises ``ConfigError`` as ``load_verifier_key`` does."""
     name, key_id, public = _parse(line, where)
-    if not nacl.bindings.crypto_core_ed25519_is_valid_point(public):
-        raise ConfigError(f"{where}: not a usable Ed25519 key (low order or not on the curve)")
     key = VerifierKey(name, public)
     if key.key_id != key_id:
         raise ConfigError(f"{where}: the key's id does not match its content; the file is damaged")
+    if not nacl.bindings.crypto_core_ed25519_is_valid_point(public):
+        raise ConfigError(f"{where}: not a usable Ed25519 key (of low order, or not a point of the group)")
     return key
 
 
 def _read(path: Path, what: str) -> str:
     try:
         with path.open("rb") as stream:
-            return stream.read(4096).decode("ascii").strip()
+            return stream.read(MAX_KEY_FILE).decode("ascii").strip()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; expected a {what}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not a {what}: one line of text is expected") from None
 
 
-def _parse(line: str, where: object) -> tuple[str, bytes, bytes]:
+def decode_base64(text: str) -> bytes | None:
+    """The bytes of standard base64, None for anything but its one canonical form (spare bits zero, padding present)."""
     try:
-        name, key_id, encoded = line.split("+", 2)
-        data = base64.b64decode(encoded, validate=True)
-        identity = bytes.fromhex(key_id)
-    except (ValueError, binascii.Error):
-        raise ConfigError(f"{where}: malformed key; expected NAME+ID+BASE64 in one line") from None
-    if not _NAME.fullmatch(name) or len(identity) != 4 or len(data) != 33 or data[:1] != ED25519:
-        raise ConfigError(f"{where}: malformed key, or not an Ed25519 one")
-    return name, identity, data[1:]
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return data if base64.b64encode(data).decode() == text else None
+
+
+def _parse(line: str, where: object) -> tuple[str, bytes, bytes]:
+    name, _, rest = line.partition("+")
+    key_id, _, encoded = rest.partition("+")
+    data = decode_base64(encoded)
+    if data is None or not _NAME.fullmatch(name) or not _KEY_ID.fullmatch(key_id):
+        raise ConfigError(f"{where}: malformed key; expected NAME+ID+BASE64 in one line")
+    if len(data) != 33 or data[:1] != ED25519:
+        raise ConfigError(f"{where}: not an Ed25519 key; other kinds are not supported")
+    return name, bytes.fromhex(key_id), data[1:]

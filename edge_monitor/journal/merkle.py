@@ -106,7 +106,10 @@ def consistency_proof(subtree: Subtree, old: int, new: int) -> list[bytes]:
 
 
 def root_from_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
-    """The root that an audit path leads to (RFC 9162 §2.1.3.2). Raises ``ValueError`` for a path of the wrong length."""
+    """The root that an audit path leads to (RFC 9162 §2.1.3.2).
+
+    Raises ``ValueError`` for a path of the wrong length.
+    """
     if not 0 <= index < size:
         raise ValueError(f"leaf {index} is not in a tree of {size} leaves")
     if any(len(digest) != 32 for digest in (leaf, *path)):
@@ -130,7 +133,10 @@ def root_from_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes
 
 
 def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, path: Sequence[bytes]) -> bool:
-    """Whether ``path`` proves that the old tree is a prefix of the new (RFC 9162 §2.1.4.2). An old size of 0 proves nothing."""
+    """Whether ``path`` proves that the old tree is a prefix of the new (RFC 9162 §2.1.4.2).
+
+    An old size of 0 proves nothing.
+    """
     if not 0 < old <= new:
         return False
     if old == new:

@@ -1,6 +1,7 @@
 """Records and payloads, format v1: exact bytes in, exact bytes out (FORMAT.md §2 and §3).
 
-What is hashed and signed is the stored bytes, never a re-encoding; decoding is strict, so that one content has one form.
+What is hashed and signed is the stored bytes, never a re-encoding; decoding is strict, so that one content has one
+form.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ import hashlib
 import math
 import unicodedata
 from enum import IntEnum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from ..errors import UsageError, VerificationError
 from .event_types import EVENT_TYPES
@@ -19,12 +21,18 @@ from .event_types import EVENT_TYPES
 VERSION = 1
 MAX_RECORD = 65_535
 MAX_PAYLOAD = 1 << 20
-MAX_DEPTH = 16
+MAX_DEPTH = 16  #: containers in containers in a payload, the outermost map not counted
 PAYLOAD_DOMAIN = b"edge-monitor payload v1\0"
 SALT_BYTES = 32
 
 _TYPES = frozenset(EVENT_TYPES)
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
+
+Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Digest = Annotated[bytes, Meta(max_length=64)]
+Time = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Severity(IntEnum):
@@ -47,50 +55,63 @@ class WallStatus(IntEnum):
 class Digests(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What was active: SHA-256 of the envelope and of the model (empty: none), and the monitor's version or digest."""
 
-    envelope: bytes = b""
-    model: bytes = b""
-    monitor: bytes = b""
+    envelope: Digest = b""
+    model: Digest = b""
+    monitor: Digest = b""
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """One record: integers, text and bytes in fixed order. Times in ns; ``wall_ns`` and ``wall_error_ns`` -1 if unknown."""
+    """One record: integers, text and bytes in fixed order. Times in ns; ``wall_error_ns`` -1 if unknown."""
 
     version: int
-    log_id: bytes
-    sequence: int
-    type: str
-    severity: int
-    boot_id: bytes
-    t_effective: int
-    t_decided: int
-    wall_ns: int
-    wall_status: int
-    wall_error_ns: int
+    log_id: Id
+    sequence: Natural
+    type: Annotated[str, Meta(min_length=1, max_length=64)]
+    severity: Severity
+    boot_id: Id
+    t_effective: Time
+    t_decided: Time
+    wall_ns: Time
+    wall_status: WallStatus
+    wall_error_ns: Annotated[int, Meta(ge=-1, le=2**63 - 1)]
     actor: str
     digests: Digests
-    causes: tuple[int, ...]
+    causes: tuple[Natural, ...]
     rules: tuple[str, ...]
     hazard: str
     claim: str
-    commitment: bytes
-    key_epoch: int
+    commitment: Hash
+    key_epoch: Natural
 
 
 _decoder = msgspec.msgpack.Decoder(Record)
 
 
 def encode_record(record: Record) -> bytes:
-    """The record's bytes. Raises ``UsageError`` when it is too large or names an event type that is not in the list."""
+    """The record's bytes, held against the rules that readers apply: what is written can be read.
+
+    Raises ``UsageError`` for an event type that is not in the list, a field out of range, or more than ``MAX_RECORD``
+    bytes.
+    """
     if record.type not in _TYPES:
-        raise UsageError(f"event type '{record.type}' is not in the list of FORMAT.md; use one that is, or add it there")
-    data = _encoder.encode(record)
-    if len(data) > MAX_RECORD:
-        raise UsageError(f"record of {len(data)} bytes: at most {MAX_RECORD}; put what is large into the payload")
+        raise UsageError(
+            f"event type '{record.type}' is not in the list of FORMAT.md; use one that is, or add it there"
+        )
+    try:
+        data = _encoder.encode(record)
+        if len(data) > MAX_RECORD:
+            raise UsageError(f"record of {len(data)} bytes: at most {MAX_RECORD}; put what is large into the payload")
+        decode_record(data)
+    except (VerificationError, TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f"entry of type '{record.type}' makes no record: {error}") from None
     return data
 
 
 def decode_record(data: bytes) -> Record:
-    """The record of stored bytes. Raises ``VerificationError`` unless they are the one canonical form of a v1 record."""
+    """The record of stored bytes.
+
+    Raises ``VerificationError`` unless they are the one canonical form of a v1 record.
+    """
     if len(data) > MAX_RECORD:
         raise VerificationError(f"record of {len(data)} bytes is longer than {MAX_RECORD}")
     try:
@@ -101,10 +122,10 @@ def decode_record(data: bytes) -> Record:
         raise VerificationError(f"record version {record.version}: this reader knows {VERSION}")
     if _encoder.encode(record) != data:
         raise VerificationError("record is not in canonical form")
-    if len(record.log_id) != 16 or len(record.boot_id) != 16 or len(record.commitment) != 32:
-        raise VerificationError("record has an id or commitment of the wrong length")
+    if any(cause >= record.sequence for cause in record.causes):
+        raise VerificationError("record names a cause that is not before it")
     texts = (record.type, record.actor, *record.rules, record.hazard, record.claim)
-    if any(not unicodedata.is_normalized("NFC", text) for text in texts):
+    if any(not text.isascii() and not unicodedata.is_normalized("NFC", text) for text in texts):
         raise VerificationError("record holds text that is not in Unicode NFC")
     return record
 
@@ -112,9 +133,15 @@ def decode_record(data: bytes) -> Record:
 def encode_payload(payload: dict[str, Any]) -> bytes:
     """Deterministic MessagePack of a payload: text keys sorted, floats finite float64, ``-0.0`` as ``0.0``.
 
-    Raises ``UsageError`` for NaN and infinities (write None or a word), other types, or more than ``MAX_PAYLOAD`` bytes.
+    Raises ``UsageError`` for NaN and infinities (write None or a word), other types, or more than ``MAX_PAYLOAD``
+    bytes.
     """
-    data = _encoder.encode(_plain(payload, 0))
+    if not isinstance(payload, dict):
+        raise UsageError(f"a payload is a map, not a {type(payload).__name__}")
+    try:
+        data = _encoder.encode(_plain(payload, 0))
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise UsageError(f"payload holds what no MessagePack can: {error}") from None
     if len(data) > MAX_PAYLOAD:
         raise UsageError(f"payload of {len(data)} bytes: at most {MAX_PAYLOAD}; refer to large things by digest")
     return data
@@ -125,11 +152,12 @@ def decode_payload(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_PAYLOAD:
         raise VerificationError(f"payload of {len(data)} bytes is longer than {MAX_PAYLOAD}")
     try:
-        payload = msgspec.msgpack.decode(data)
-        if not isinstance(payload, dict) or _encoder.encode(_plain(payload, 0)) != data:
-            raise VerificationError("payload is not in canonical form")
+        payload: dict[str, Any] = msgspec.msgpack.decode(data)
+        canonical = encode_payload(payload) == data
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UsageError, TypeError) as error:
         raise VerificationError(f"not a payload: {error}") from None
+    if not canonical:
+        raise VerificationError("payload is not in canonical form")
     return payload
 
 
@@ -138,21 +166,34 @@ def commitment(salt: bytes, payload: bytes) -> bytes:
     return hashlib.sha256(PAYLOAD_DOMAIN + salt + payload).digest()
 
 
+def nfc(text: str) -> str:
+    """``text`` in Unicode normalisation form C, the only form that records and payloads hold."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 def _plain(value: Any, depth: int) -> Any:
-    if depth > MAX_DEPTH:
-        raise UsageError(f"payload nested deeper than {MAX_DEPTH}; flatten it")
+    """The value in the few types that a payload holds; subclasses (enumerations, NumPy's float64) become their base."""
+    if isinstance(value, str):
+        return nfc(str(value))
     if isinstance(value, float):
         if not math.isfinite(value):
             raise UsageError("payload holds NaN or an infinity; write None, or the word 'inf'")
-        return value + 0.0 if value else 0.0
-    if isinstance(value, str):
-        return unicodedata.normalize("NFC", value)
-    if value is None or isinstance(value, (bool, int, bytes)):
+        return float(value) if value else 0.0
+    if value is None or isinstance(value, (bool, bytes)):
         return value
+    if isinstance(value, int):
+        return int(value)
+    if depth > MAX_DEPTH:
+        raise UsageError(f"payload nested deeper than {MAX_DEPTH}; flatten it")
     if isinstance(value, (list, tuple)):
         return [_plain(item, depth + 1) for item in value]
     if isinstance(value, dict):
-        if not all(isinstance(key, str) for key in value):
-            raise UsageError("payload keys must be text")
-        return {unicodedata.normalize("NFC", key): _plain(item, depth + 1) for key, item in value.items()}
+        plain = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise UsageError("payload keys must be text")
+            plain[nfc(str(key))] = _plain(item, depth + 1)
+        if len(plain) != len(value):
+            raise UsageError("payload has keys that are one and the same in Unicode NFC")
+        return plain
     raise UsageError(f"payload holds a {type(value).__name__}; use text, integers, floats, bytes, lists and maps")

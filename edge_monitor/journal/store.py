@@ -1,4 +1,4 @@
-"""The SQLite file: schema, append-only rules, and reading. Only the writer holds a connection that can write.
+"""The SQLite file as its one writer sees it: schema, append-only rules, durability, and the lock that keeps it one.
 
 WAL with ``synchronous=FULL``: a commit that returned is on the disk. One connection writes and moves the WAL back
 (``wal_autocheckpoint=0``): two such connections can corrupt a database before SQLite 3.51.3.
@@ -6,32 +6,55 @@ WAL with ``synchronous=FULL``: a commit that returned is on the disk. One connec
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlite_utils
 
-from ..errors import DamagedInputError
+from ..errors import ConfigError
 
 APPLICATION_ID = 0x454D4A31  #: "EMJ1"
 FORMAT = "edge-monitor journal v1"
+WAL_BYTES = 4 << 20  #: about so much is written to the WAL before it is moved back into the file
+_COMMIT_BYTES = 16 << 10  #: pages that a commit touches whatever it holds
 
-_RULES = """
-create trigger records_no_update before update on records begin select raise(abort, 'records are append-only'); end;
-create trigger records_no_delete before delete on records begin select raise(abort, 'records are append-only'); end;
-create trigger payloads_no_delete before delete on payloads begin select raise(abort, 'payloads are erased, never deleted'); end;
-create trigger payloads_erase_only before update on payloads
-  when new.seq is not old.seq or new.salt is not null or new.payload is not null
-  begin select raise(abort, 'a payload can only be erased (salt and payload set to null)'); end;
-create trigger tiles_no_update before update on tiles begin select raise(abort, 'tiles are append-only'); end;
-create trigger tiles_no_delete before delete on tiles begin select raise(abort, 'tiles are append-only'); end;
-create trigger checkpoints_no_update before update on checkpoints begin select raise(abort, 'checkpoints are append-only'); end;
-create trigger checkpoints_no_delete before delete on checkpoints begin select raise(abort, 'checkpoints are append-only'); end;
-create trigger meta_no_update before update on meta begin select raise(abort, 'meta is fixed'); end;
-create trigger meta_no_delete before delete on meta begin select raise(abort, 'meta is fixed'); end;
-"""
+#: The rules keep honest hands from slipping; what keeps dishonest ones out is the signed tree.
+_RULES = (
+    """create trigger records_in_order before insert on records
+       when new.seq is not (select coalesce(max(seq), -1) + 1 from records)
+       begin select raise(abort, 'records are appended in sequence'); end""",
+    """create trigger records_no_update before update on records
+       begin select raise(abort, 'records are append-only'); end""",
+    """create trigger records_no_delete before delete on records
+       begin select raise(abort, 'records are append-only'); end""",
+    """create trigger payloads_in_order before insert on payloads
+       when new.seq is not (select coalesce(max(seq), -1) + 1 from payloads)
+       begin select raise(abort, 'payloads are appended in sequence'); end""",
+    """create trigger payloads_erase_only before update on payloads
+       when new.seq is not old.seq or new.salt is not null or new.payload is not null
+       begin select raise(abort, 'a payload can only be erased (salt and payload set to null)'); end""",
+    """create trigger payloads_no_delete before delete on payloads
+       begin select raise(abort, 'payloads are erased, never deleted'); end""",
+    """create trigger tiles_no_update before update on tiles
+       begin select raise(abort, 'tiles are append-only'); end""",
+    """create trigger tiles_no_delete before delete on tiles
+       begin select raise(abort, 'tiles are append-only'); end""",
+    """create trigger checkpoints_in_order before insert on checkpoints
+       when new.size <= (select coalesce(max(size), 0) from checkpoints)
+       begin select raise(abort, 'checkpoints only grow'); end""",
+    """create trigger checkpoints_no_update before update on checkpoints
+       begin select raise(abort, 'checkpoints are append-only'); end""",
+    """create trigger checkpoints_no_delete before delete on checkpoints
+       begin select raise(abort, 'checkpoints are append-only'); end""",
+    """create trigger meta_no_update before update on meta
+       begin select raise(abort, 'meta is fixed'); end""",
+    """create trigger meta_no_delete before delete on meta
+       begin select raise(abort, 'meta is fixed'); end""",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,118 +68,106 @@ class Row:
     payload: bytes | None
 
 
-def create(db: sqlite_utils.Database, log_id: bytes, name: str) -> None:
-    """Make the tables and rules of an empty database, in one transaction."""
-    connection = db.conn
+class Store:
+    """The connection that writes. Methods raise ``sqlite3.Error``; after one of those, nothing more may be written."""
+
+    def __init__(self, path: Path, name: str, log_id: Callable[[], bytes]) -> None:
+        """Open ``path``, or make a journal named ``name`` there with a new ``log_id``.
+
+        Raises ``ConfigError`` when another process writes it, or it is no file that can be written as a journal.
+        """
+        self.path = path
+        self._lock = _take_lock(path)
+        try:
+            connection = self._connection = sqlite3.connect(path, isolation_level=None)
+            empty = _is_empty(connection, path)
+            connection.execute("pragma journal_mode=wal")
+            connection.execute("pragma synchronous=full")
+            connection.execute("pragma wal_autocheckpoint=0")
+            connection.execute("pragma secure_delete=on")
+            if empty:
+                _create(connection, log_id(), name)
+                _sync_folder(path)
+            self._written = 0
+            # After a crash: what the WAL holds is written to the file itself, and synced there, before anything is
+            # added.
+            self._move_wal_back()
+        except sqlite3.Error as error:
+            os.close(self._lock)
+            raise ConfigError(f"{path}: cannot be used as a journal ({error}); name another file") from None
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def append(self, rows: Sequence[Row], tiles: Sequence[tuple[int, int, bytes]], size: int, note: str) -> None:
+        """Write rows, the subtree hashes that they completed and the checkpoint over all of it in one transaction."""
+        connection = self._connection
+        connection.execute("begin immediate")
+        connection.executemany("insert into records values (?, ?, ?)", [(r.seq, r.record, r.leaf) for r in rows])
+        connection.executemany("insert into payloads values (?, ?, ?)", [(r.seq, r.salt, r.payload) for r in rows])
+        if tiles:
+            connection.executemany("insert into tiles values (?, ?, ?)", tiles)
+        connection.execute("insert into checkpoints values (?, ?)", (size, note))
+        connection.execute("commit")
+        self._written += _COMMIT_BYTES + sum(len(r.record) + len(r.payload or b"") for r in rows)
+        if self._written >= WAL_BYTES:
+            self._move_wal_back()
+
+    def close(self) -> None:
+        """Give the file and its lock back; a transaction that is still open is undone."""
+        self._connection.close()
+        os.close(self._lock)
+
+    def _move_wal_back(self) -> None:
+        """Never waits for readers: what one of them still needs stays in the WAL until the next time."""
+        self._connection.execute("pragma wal_checkpoint(passive)").fetchall()
+        self._written = 0
+
+
+def _take_lock(path: Path) -> int:
+    lock = path.with_name(path.name + ".lock")
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; name a journal in a folder you can write to") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise ConfigError(f"{path}: another process writes this journal; stop it, or write another file") from None
+    return descriptor
+
+
+def _is_empty(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether there are no tables yet: a new file, or one that a crash left before its first commit."""
+    (tables,) = connection.execute("select count(*) from sqlite_master").fetchone()
+    (application,) = connection.execute("pragma application_id").fetchone()
+    if tables and application != APPLICATION_ID:
+        raise ConfigError(f"{path}: is a database of something else; name another file")
+    return not tables
+
+
+def _create(connection: sqlite3.Connection, log_id: bytes, name: str) -> None:
+    """Make the tables and rules, in one transaction."""
+    db = sqlite_utils.Database(connection, execute_plugins=False)
     connection.execute("begin immediate")
-    db["meta"].create({"key": str, "value": str}, pk="key")
-    db["records"].create({"seq": int, "record": bytes, "leaf": bytes}, pk="seq", not_null={"record", "leaf"})
-    db["payloads"].create({"seq": int, "salt": bytes, "payload": bytes}, pk="seq")
-    db["tiles"].create({"level": int, "tile": int, "hash": bytes}, pk=("level", "tile"), not_null={"hash"})
-    db["checkpoints"].create({"size": int, "note": str}, pk="size", not_null={"note"})
-    for statement in _RULES.strip().split("end;\n"):
-        connection.execute(statement.removesuffix("end;") + " end" if "begin" in statement else statement)
+    db.create_table("meta", {"key": str, "value": str}, pk="key", not_null={"value"})
+    db.create_table("records", {"seq": int, "record": bytes, "leaf": bytes}, pk="seq", not_null={"record", "leaf"})
+    db.create_table("payloads", {"seq": int, "salt": bytes, "payload": bytes}, pk="seq")
+    db.create_table("tiles", {"level": int, "tile": int, "hash": bytes}, pk=("level", "tile"), not_null={"hash"})
+    db.create_table("checkpoints", {"size": int, "note": str}, pk="size", not_null={"note"})
+    for rule in _RULES:
+        connection.execute(rule)
     rows = [("format", FORMAT), ("log_id", log_id.hex()), ("name", name)]
     connection.executemany("insert into meta values (?, ?)", rows)
     connection.execute(f"pragma application_id={APPLICATION_ID}")
     connection.execute("commit")
 
 
-def connect_writer(path: Path) -> sqlite_utils.Database:
-    """The one connection that writes, with its durability set and checked."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    connection.execute("pragma journal_mode=wal")
-    connection.execute("pragma synchronous=full")
-    connection.execute("pragma wal_autocheckpoint=0")
-    connection.execute("pragma secure_delete=on")
-    return sqlite_utils.Database(connection)
-
-
-class Reader:
-    """Read-only access to a journal file. Everything in it is untrusted; damage raises ``DamagedInputError``."""
-
-    def __init__(self, path: Path) -> None:
-        if not Path(path).is_file():
-            raise DamagedInputError(f"{path}: no such journal")
-        self.path = Path(path)
-        try:
-            self._db = sqlite_utils.Database(
-                sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
-            )
-            tables = set(self._db.table_names())
-            self.meta = dict(self._db.execute("select key, value from meta")) if "meta" in tables else {}
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise DamagedInputError(f"{path}: not a journal, or its SQLite file is damaged ({error})") from None
-        if self.meta.get("format") != FORMAT or not {"records", "payloads", "tiles", "checkpoints"} <= tables:
-            raise DamagedInputError(f"{path}: not an edge-monitor journal of format v1")
-        # One snapshot for everything that is read, while a monitor may be writing.
-        self._db.execute("begin")
-
-    def close(self) -> None:
-        """Give the file back."""
-        self._db.close()
-
-    def __enter__(self) -> Reader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _query(self, sql: str, *arguments: int) -> Iterator[tuple[object, ...]]:
-        try:
-            yield from self._db.conn.execute(sql, arguments)
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise DamagedInputError(f"{self.path}: the SQLite file is damaged ({error})") from None
-
-    def rows(self, start: int = 0, end: int = 1 << 62) -> Iterator[Row]:
-        """Records from ``start`` to before ``end``, in order of sequence. Values of a wrong type come as empty bytes."""
-        sql = (
-            "select records.seq, record, leaf, salt, payload from records left join payloads on payloads.seq = records.seq "
-            "where records.seq >= ? and records.seq < ? order by records.seq"
-        )
-        for seq, record, leaf, salt, payload in self._query(sql, start, end):
-            yield Row(
-                seq if isinstance(seq, int) else -1,
-                record if isinstance(record, bytes) else b"",
-                leaf if isinstance(leaf, bytes) else b"",
-                salt if salt is None or isinstance(salt, bytes) else b"",
-                payload if payload is None or isinstance(payload, bytes) else b"",
-            )
-
-    def tiles(self) -> Iterator[tuple[int, int, bytes]]:
-        """(level, tile, hash) of every cached subtree."""
-        for level, tile, digest in self._query("select level, tile, hash from tiles order by level, tile"):
-            good = isinstance(level, int) and isinstance(tile, int) and isinstance(digest, bytes)
-            yield (level, tile, digest) if good else (-1, -1, b"")  # type: ignore[misc]
-
-    def tile(self, level: int, tile: int) -> bytes | None:
-        """One cached subtree hash."""
-        for (digest,) in self._query("select hash from tiles where level=? and tile=?", level, tile):
-            return digest if isinstance(digest, bytes) else None
-        return None
-
-    def checkpoints(self) -> Iterator[tuple[int, str]]:
-        """(size, signed note) in order of size."""
-        for size, note in self._query("select size, note from checkpoints order by size"):
-            yield (size if isinstance(size, int) else -1), (note if isinstance(note, str) else "")
-
-    def last_checkpoint(self, at_least: int = 0) -> tuple[int, str] | None:
-        """The newest checkpoint, if it covers at least so many records."""
-        for size, note in self._query("select size, note from checkpoints order by size desc limit 1"):
-            if isinstance(size, int) and isinstance(note, str) and size >= at_least:
-                return size, note
-        return None
-
-    def size(self) -> int:
-        """Number of the last record plus one; 0 for none."""
-        for (last,) in self._query("select max(seq) from records"):
-            return last + 1 if isinstance(last, int) else 0
-        return 0
-
-    def payload_orphans(self) -> list[int]:
-        """Sequences of payload rows that have no record, or records without their payload row."""
-        sql = (
-            "select seq from payloads where seq not in (select seq from records) union "
-            "select seq from records where seq not in (select seq from payloads) order by 1 limit 10"
-        )
-        return [seq for (seq,) in self._query(sql) if isinstance(seq, int)]
+def _sync_folder(path: Path) -> None:
+    """Make the new file's name durable too."""
+    descriptor = os.open(path.resolve().parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

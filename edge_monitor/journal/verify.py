@@ -1,77 +1,91 @@
 """Verification from the file and public keys that come from outside: nothing in the file is believed.
 
-Separate verdicts: *integrity* (are these the bytes that were signed?), *authorship* (by whom?), *completeness* (is anything
-missing?). What can't be proven locally is said: a cut tail leaves a shorter journal that is whole in itself.
+Separate verdicts: *integrity* (are these the bytes that were signed?), *authorship* (by whom?), *completeness* (is
+anything missing?). What can't be proven locally is said: a cut tail leaves a shorter journal that is whole in itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import VerificationError
+from ..errors import DamagedInputError, VerificationError
 from .keys import VerifierKey
 from .merkle import CompactRange, leaf_hash
-from .notes import open_note, parse_checkpoint
-from .records import Record, commitment, decode_payload, decode_record
-from .store import Reader, Row
-from .writer import TILE_LEVEL, origin
+from .notes import Checkpoint, open_note, parse_checkpoint
+from .reader import TILE_LEVEL, Reader
+from .records import SALT_BYTES, Record, commitment, decode_payload, decode_record
+from .store import Row
+from .writer import HEARTBEAT_NS
 
-SILENCE_NS = 600_000_000_000  #: a heartbeat is due at least this often within a run
-MAX_FINDINGS = 100
+MAX_LISTED = 100  #: findings, silences and erased sequences that a report lists
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that does not hold: at which record (-1: none in particular), and what."""
+    """Something that does not hold. ``sequence``: the first record it speaks of, -1 for none.
+
+    ``kind``: ``missing``, ``order``, ``record``, ``payload``, ``cache``, ``root``, ``checkpoint``, ``file`` or
+    ``signature``.
+    """
 
     sequence: int
+    kind: str
     what: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
-    """Records between a begin mark and the next: sequences, times (ns), and whether it ended with its mark."""
+    """Records between a begin mark, or a change of boot, and the next: sequences, and which of its marks are there."""
 
+    boot_id: bytes
     first: int
     last: int
-    t_first: int
-    t_last: int
     begun: bool
     ended: bool
 
 
 @dataclass(slots=True)
 class Report:
-    """What verification found. ``findings`` empty means that integrity holds."""
+    """What verification found. Times in ns on the stream's clock."""
 
     path: Path
     origin: str = ""
     records: int = 0
-    erased_payloads: int = 0
+    checkpoints: int = 0
     t_first: int | None = None
     t_last: int | None = None
-    checkpoints: int = 0
+    keys_given: bool = False
     signers: list[str] = field(default_factory=list)
-    keys_given: int = 0
-    unsigned: int = 0  #: checkpoints that none of the given keys signed
     findings: list[Finding] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
-    silences: list[tuple[int, int]] = field(default_factory=list)  #: (sequence after it, ns)
+    silences: list[tuple[int, int]] = field(default_factory=list)  #: (sequence after it, ns), longer than HEARTBEAT_NS
+    erased: list[int] = field(default_factory=list)  #: sequences whose payload was erased, the first of them
+    erased_payloads: int = 0
     events: dict[str, int] = field(default_factory=dict)
 
     @property
     def integrity(self) -> str:
         """``verified`` or ``FAILED``."""
-        return "FAILED" if self.findings else "verified"
+        return "FAILED" if any(finding.kind != "signature" for finding in self.findings) else "verified"
 
     @property
     def authorship(self) -> str:
         """``verified``, ``FAILED``, or ``not checked`` where no key was given."""
         if not self.keys_given:
             return "not checked"
-        return "FAILED" if self.unsigned or not self.signers else "verified"
+        return (
+            "FAILED"
+            if not self.signers or any(finding.kind == "signature" for finding in self.findings)
+            else "verified"
+        )
+
+    @property
+    def gapless(self) -> bool:
+        """Whether every sequence from 0 to the last is there, once."""
+        return not any(finding.kind in ("missing", "order") for finding in self.findings)
 
     @property
     def ok(self) -> bool:
@@ -89,152 +103,266 @@ class Report:
             "signers": self.signers,
             "records": self.records,
             "checkpoints": self.checkpoints,
-            "erased_payloads": self.erased_payloads,
             "t_first_ns": self.t_first,
             "t_last_ns": self.t_last,
             "events": dict(sorted(self.events.items())),
+            "erased_payloads": {"count": self.erased_payloads, "sequences": self.erased},
             "completeness": {
-                "gapless": not any("missing" in f.what for f in self.findings),
+                "gapless": self.gapless,
                 "tail": "not provable locally",
                 "receipted_up_to": None,
                 "runs": [
-                    {"first": r.first, "last": r.last, "begin_mark": r.begun, "clean_end": r.ended} for r in self.runs
+                    {
+                        "boot": r.boot_id.hex(),
+                        "first": r.first,
+                        "last": r.last,
+                        "begin_mark": r.begun,
+                        "clean_end": r.ended,
+                    }
+                    for r in self.runs
                 ],
-                "silences": [{"before_sequence": seq, "seconds": ns / 1e9} for seq, ns in self.silences],
+                "silences": [{"before_sequence": sequence, "seconds": ns / 1e9} for sequence, ns in self.silences],
             },
-            "findings": [{"sequence": f.sequence, "what": f.what} for f in self.findings],
+            "findings": [{"sequence": f.sequence, "kind": f.kind, "what": f.what} for f in self.findings],
         }
 
 
-def verify(path: Path, keys: list[VerifierKey]) -> Report:
-    """Check a whole journal against ``keys``. Raises ``DamagedInputError`` when the file can't be read as a journal."""
+def verify(path: Path, keys: Sequence[VerifierKey]) -> Report:
+    """Check a whole journal against ``keys``; damage that ends the reading early is a finding too.
+
+    Raises ``DamagedInputError`` when the file can't be opened as a journal at all.
+    """
     with Reader(path) as reader:
         return _Verification(reader, keys).run()
 
 
 class _Verification:
-    def __init__(self, reader: Reader, keys: list[VerifierKey]) -> None:
+    """One pass over the records; each checkpoint is held against the tree at the record where it was signed."""
+
+    def __init__(self, reader: Reader, keys: Sequence[VerifierKey]) -> None:
         self.reader = reader
         self.keys = keys
-        self.report = Report(reader.path, keys_given=len(keys))
-        self.tree = CompactRange()
+        self.report = Report(reader.path, keys_given=bool(keys))
         self.log_id = b""
+        self.expected = 0  #: sequence of the next record
+        self.signed = 0  #: records under the newest checkpoint so far
+        #: Tree of the stored records; None once it can't lead to a signed root any more.
+        self.tree: CompactRange | None = CompactRange()
+        #: The same with cached leaf hashes, since the first that differs: it tells an altered record from an altered
+        #: cache.
+        self.cached: CompactRange | None = None
+        self.differing: list[int] = []
         self.tiles: dict[tuple[int, int], bytes] = {}
+        self.cached_tiles: dict[tuple[int, int], bytes] = {}
+        self.shift = 0  #: own sequence minus place, of the row before
         self.last_t: int | None = None
 
-    def find(self, sequence: int, what: str) -> None:
-        if len(self.report.findings) < MAX_FINDINGS:
-            self.report.findings.append(Finding(sequence, what))
+    def find(self, sequence: int, kind: str, what: str) -> None:
+        if len(self.report.findings) < MAX_LISTED:
+            self.report.findings.append(Finding(sequence, kind, what))
 
     def run(self) -> Report:
         report = self.report
         try:
-            report.origin = origin(self.reader)
-            self.log_id = bytes.fromhex(self.reader.meta["log_id"])
+            report.origin = self.reader.origin
+            self.log_id = self.reader.log_id
         except VerificationError as error:
-            self.find(-1, str(error))
-        checkpoints = self.reader.checkpoints()
-        pending = next(checkpoints, None)
-        signed = 0
-        for row in self.reader.rows():
-            self._record(row)
-            while pending is not None and pending[0] <= self.tree.size:
-                signed = self._checkpoint(*pending, signed)
-                pending = next(checkpoints, None)
-        while pending is not None:
-            self.find(self.tree.size, f"records from {self.tree.size} on are missing: a checkpoint covers {pending[0]}")
-            pending = next(checkpoints, None)
-        if signed < self.tree.size:
-            self.find(signed, f"records from {signed} on are not covered by any checkpoint")
-        self._check_tiles()
-        for sequence in self.reader.payload_orphans():
-            self.find(sequence, "record and payload rows don't match: one is missing")
-        report.records = self.tree.size
+            self.find(-1, "file", str(error))
+        try:
+            self._walk()
+            self._check_tiles()
+            for sequence in self.reader.unmatched_payloads(MAX_LISTED):
+                self.find(sequence, "payload", "the record or its payload row is missing")
+        except DamagedInputError as error:
+            self.find(self.expected, "file", f"{error}: what follows cannot be read")
+        if report.keys_given and not report.signers and not report.findings:
+            self.find(-1, "signature", "no checkpoint is signed by a key that was given")
+        report.findings.sort(key=lambda finding: finding.sequence)
         return report
 
+    def _walk(self) -> None:
+        checkpoints = self.reader.checkpoints()
+        pending = next(checkpoints, None)
+        for row in self.reader.rows():
+            while pending is not None and pending[0] <= self.expected:
+                self._checkpoint(*pending)
+                pending = next(checkpoints, None)
+            self._record(row)
+        while pending is not None and pending[0] <= self.expected:
+            self._checkpoint(*pending)
+            pending = next(checkpoints, None)
+        self._settle(None)
+        if pending is not None:
+            self.find(
+                self.expected,
+                "missing",
+                f"records from {self.expected} on are missing: a checkpoint covers {pending[0]}",
+            )
+            self.tree = None
+            for checkpoint in (pending, *checkpoints):
+                self._checkpoint(*checkpoint)
+        if self.signed < self.expected:
+            self.find(self.signed, "root", f"records from {self.signed} on are not under any checkpoint")
+
     def _record(self, row: Row) -> None:
-        expected = self.tree.size
-        if row.seq != expected:
-            missing = f"record {expected} is missing" if row.seq == expected + 1 else f"records {expected} to {row.seq - 1} are missing"
-            self.find(expected, missing)
-            # go on as if they were there, so that one loss is one finding
-            while self.tree.size < row.seq and row.seq - self.tree.size < 1 << 20:
-                self._append(bytes(32))
-        leaf = leaf_hash(row.record)
-        if leaf != row.leaf:
-            self.find(row.seq, "record does not match its cached hash: one of them was altered")
-        self._append(leaf)
+        self.report.records += 1
+        if row.seq != self.expected:
+            until = f"s {self.expected} to {row.seq - 1} are" if row.seq > self.expected + 1 else f" {self.expected} is"
+            self.find(
+                self.expected,
+                "missing",
+                f"record{until} missing" if row.seq > self.expected else "rows are out of order",
+            )
+            self.tree = self.cached = None
+            self.expected = max(row.seq, self.expected)
+        self.expected += 1
+        self._leaf(row)
         try:
             record = decode_record(row.record)
         except VerificationError as error:
-            self.find(row.seq, str(error))
+            self.find(row.seq, "record", str(error))
             return
-        if record.sequence != row.seq:
-            self.find(row.seq, f"this record's own sequence is {record.sequence}: records were exchanged or inserted")
+        self._order(row.seq, record.sequence)
         if record.log_id != self.log_id:
-            self.find(row.seq, "record belongs to another log")
+            self.find(row.seq, "record", "record belongs to another log")
         self._payload(row, record)
-        self._times(record)
+        self._completeness(record)
 
-    def _append(self, leaf: bytes) -> None:
-        for level, index, digest in self.tree.append(leaf):
-            if level % TILE_LEVEL == 0:
-                self.tiles[level, index] = digest
+    def _leaf(self, row: Row) -> None:
+        leaf = leaf_hash(row.record)
+        if leaf != row.leaf:
+            self.differing.append(row.seq)
+            if self.tree is not None and self.cached is None:
+                self.cached = CompactRange(self.tree.size, self.tree.hashes)
+        if self.tree is not None:
+            self.tiles |= _tiles(self.tree.append(leaf))
+        if self.cached is not None:
+            self.cached_tiles |= _tiles(self.cached.append(row.leaf))
+        if len(self.differing) >= MAX_LISTED:
+            self._settle(None)
 
-    def _payload(self, row: Row, record: Record) -> None:
-        if row.salt is None and row.payload is None:
-            self.report.erased_payloads += 1
-            return
-        if row.salt is None or row.payload is None or commitment(row.salt, row.payload) != record.commitment:
-            self.find(row.seq, "payload or salt does not match the record's commitment")
-            return
-        try:
-            decode_payload(row.payload)
-        except VerificationError as error:
-            self.find(row.seq, str(error))
+    def _settle(self, root: bytes | None) -> None:
+        """Say which of record and cached hash was altered, where they differ, now that the signed root is known."""
+        kind, what = "record", "record and cached hash differ: one of them was altered"
+        if root is not None and self.tree is not None and self.tree.root() == root:
+            kind, what = "cache", "cached hash was altered; the record is what was signed"
+        elif root is not None and self.cached is not None and self.cached.root() == root:
+            kind, what = "record", "record was altered: it is not what was signed"
+        for sequence in self.differing:
+            self.find(sequence, kind, what)
+        self.differing.clear()
+        self.cached = None
+        self.cached_tiles = {}
 
-    def _times(self, record: Record) -> None:
-        report, sequence, t = self.report, record.sequence, record.t_effective
-        report.events[record.type] = report.events.get(record.type, 0) + 1
-        report.t_first = t if report.t_first is None else min(report.t_first, t)
-        report.t_last = t if report.t_last is None else max(report.t_last, t)
-        begins = record.type == "monitor.started"
-        last = report.runs[-1] if report.runs else None
-        if last is None or begins or last.ended:
-            report.runs.append(Run(sequence, sequence, t, t, begins, record.type == "monitor.stopped"))
-            return
-        if t - last.t_last > SILENCE_NS:
-            report.silences.append((sequence, t - last.t_last))
-        report.runs[-1] = Run(last.first, sequence, last.t_first, t, last.begun, record.type == "monitor.stopped")
-
-    def _checkpoint(self, size: int, note: str, signed: int) -> int:
-        """Check one checkpoint against the tree as it stands; answers how many records are covered now."""
-        last = max(size - 1, 0)
+    def _checkpoint(self, size: int, note: str) -> None:
+        """Check one checkpoint against the tree as it stands."""
+        first, last = self.signed, max(size - 1, 0)
+        self.signed = max(size, self.signed)
         try:
             text, signers = open_note(note, self.keys)
             checkpoint = parse_checkpoint(text)
         except VerificationError as error:
-            self.find(last, f"checkpoint over {size} records: {error}")
-            return max(signed, size)
+            self.find(last, "checkpoint", f"checkpoint over {size} records: {error}")
+            return
         self.report.checkpoints += 1
-        if not signers:
-            self.report.unsigned += 1
+        self._signers(last, size, signers)
+        if checkpoint.size != size:
+            self.find(last, "checkpoint", f"checkpoint over {checkpoint.size} records is filed under {size}")
+        elif checkpoint.origin != self.report.origin:
+            self.find(last, "checkpoint", f"checkpoint belongs to another log ({checkpoint.origin})")
+        elif self.tree is not None:
+            self._root(self.tree, checkpoint, first)
+
+    def _signers(self, last: int, size: int, signers: list[VerifierKey]) -> None:
+        if self.keys and not signers:
+            self.find(last, "signature", f"checkpoint over {size} records is not signed by a key that was given")
         for key in signers:
+            if key.name != self.reader.name:
+                self.find(
+                    last, "signature", f"checkpoint over {size} records is signed by {key.name}, not {self.reader.name}"
+                )
             if key.name not in self.report.signers:
                 self.report.signers.append(key.name)
-        if checkpoint.size != size or size != self.tree.size:
-            self.find(last, f"checkpoint says {checkpoint.size} records and is filed under {size}")
-        elif checkpoint.origin != self.report.origin:
-            self.find(last, f"checkpoint belongs to another log ({checkpoint.origin})")
-        elif checkpoint.root != self.tree.root():
-            self.find(signed, f"records {signed} to {size - 1} don't lead to the root that was signed for {size} records")
-        return max(signed, size)
+
+    def _root(self, tree: CompactRange, checkpoint: Checkpoint, first: int) -> None:
+        root, cached, cached_tiles = checkpoint.root, self.cached, self.cached_tiles
+        self._settle(root)
+        if tree.root() == root:
+            return
+        if cached is not None and cached.root() == root:
+            # Go on from what was signed, so that one altered record is one finding.
+            self.tree = cached
+            self.tiles |= cached_tiles
+            return
+        what = f"records {first} to {checkpoint.size - 1} do not lead to the root that was signed over them"
+        self.find(first, "root", what)
+        self.tree = None
+
+    def _order(self, place: int, own: int) -> None:
+        shift = own - place
+        if shift not in (0, self.shift):
+            if shift == self.shift - 1:
+                self.find(place - 1, "order", f"rows {place - 1} and {place} both are record {own}: one was inserted")
+            else:
+                self.find(place, "order", f"row {place} holds record {own}: rows were exchanged, inserted or moved")
+        self.shift = shift
+
+    def _payload(self, row: Row, record: Record) -> None:
+        report = self.report
+        if row.salt is None and row.payload is None:
+            report.erased_payloads += 1
+            if len(report.erased) < MAX_LISTED:
+                report.erased.append(row.seq)
+            return
+        salt, payload = row.salt or b"", row.payload or b""
+        if len(salt) != SALT_BYTES or commitment(salt, payload) != record.commitment:
+            self.find(
+                row.seq, "payload", "payload and salt are not what the record commits to: one of them was altered"
+            )
+            return
+        try:
+            decode_payload(payload)
+        except VerificationError as error:
+            self.find(row.seq, "payload", str(error))
+
+    def _completeness(self, record: Record) -> None:
+        report, sequence = self.report, record.sequence
+        report.events[record.type] = report.events.get(record.type, 0) + 1
+        report.t_first = record.t_effective if report.t_first is None else min(report.t_first, record.t_effective)
+        report.t_last = record.t_decided if report.t_last is None else max(report.t_last, record.t_decided)
+        begins = record.type == "monitor.started"
+        run = report.runs[-1] if report.runs else None
+        if run is None or begins or run.ended or record.boot_id != run.boot_id:
+            run = Run(record.boot_id, sequence, sequence, begins, False)
+            report.runs.append(run)
+        elif (
+            self.last_t is not None
+            and record.t_decided - self.last_t > HEARTBEAT_NS
+            and len(report.silences) < MAX_LISTED
+        ):
+            report.silences.append((sequence, record.t_decided - self.last_t))
+        run.last = sequence
+        run.ended = record.type == "monitor.stopped"
+        self.last_t = record.t_decided
 
     def _check_tiles(self) -> None:
-        found = {}
+        found = set()
         for level, tile, digest in self.reader.tiles():
-            found[level, tile] = digest
-            if self.tiles.get((level, tile)) != digest:
-                self.find(max(tile, 0) << max(level, 0), f"cached hash of level {level}, number {tile}, is wrong")
-        for level, tile in self.tiles.keys() - found.keys():
-            self.find(tile << level, f"cached hash of level {level}, number {tile}, is missing")
+            if level < 1 or tile < 0 or level > 63:
+                self.find(-1, "cache", "a cached subtree hash is filed under an impossible place")
+                continue
+            found.add((level, tile))
+            known = self.tiles.get((level, tile))
+            if known is not None and known != digest:
+                self.find(tile << level, "cache", f"cached hash of subtree {tile} of level {level} was altered")
+            elif known is None and self.tree is not None:
+                self.find(
+                    tile << level, "cache", f"cached hash of subtree {tile} of level {level} does not belong there"
+                )
+        for level, tile in sorted(self.tiles.keys() - found):
+            self.find(tile << level, "cache", f"cached hash of subtree {tile} of level {level} is missing")
+
+
+def _tiles(completed: list[tuple[int, int, bytes]]) -> dict[tuple[int, int], bytes]:
+    """Those of the subtrees that a leaf completed whose hashes are stored."""
+    return {(level, index): digest for level, index, digest in completed if level % TILE_LEVEL == 0}
