@@ -21,7 +21,7 @@ from edge_monitor.core.samples import MESSAGE
 from . import mcap_records as records
 from .chunk_index import ChunkIndex
 from .kernels import u16, u32, u63
-from .mcap_records import Chunk, Malformed, Summary
+from .mcap_records import Chunk, MalformedError, Summary
 from .recording import BLOCK, MAX_CHUNK, ByteFile, Bytes, Item, Merger, Recording, in_time_order
 
 MAGIC = records.MAGIC
@@ -101,9 +101,10 @@ def agrees(index: Bytes, codes: np.ndarray, rows: np.ndarray, n: int, cursor: np
 
 @kernel
 def find_record(data: Bytes, start: int, stop: int, left: int, codes: np.ndarray) -> int:
-    """First position in ``[start, stop)`` where a message of a known channel, a chunk, or the end of the data stands; -1.
+    """First position in ``[start, stop)`` where a message of a known channel, a chunk or the end of the data stands.
 
-    ``left``: bytes of the file from ``data[0]`` on. What follows must look like a record, too, as far as it is in ``data``.
+    ``left``: bytes of the file from ``data[0]`` on. What follows must look like a record, too, as far as it is in
+    ``data``. Returns -1 where there is none.
     """
     for at in range(start, min(stop, len(data) - 45)):
         opcode = data[at]
@@ -122,7 +123,7 @@ def find_record(data: Bytes, start: int, stop: int, left: int, codes: np.ndarray
                 continue
         following = at + 9 + size
         if following + 9 <= len(data):
-            if data[following] == 0 or data[following] > records.DATA_END and data[following] < 0x80:
+            if data[following] == 0 or (data[following] > records.DATA_END and data[following] < 0x80):
                 continue
             size = u63(data, following + 1)
             if size < 0 or size > left - following - 9:
@@ -151,6 +152,7 @@ class _Pass:
         self.delivered = 0
         self.schemas: dict[int, records.Schema] = {}
         self.described: set[bytes] = set()  # channel records that were taken in
+        self.contradicted: set[int] = set()  # channels that are described in two ways
         self.strangers: dict[int, int] = {}  # messages of channels that nothing describes
         self.merger = Merger()
         self.summary = Summary()
@@ -172,6 +174,9 @@ class _Pass:
             yield self.recording.damage("the data has no end: the file was cut or never closed", self.file.size)
         elif not self.summary.complete:
             yield self.recording.damage("the summary is missing or damaged: the file was cut after its data")
+        for channel, body in self.summary.channels.items():  # recorded topics that stayed silent
+            if self.codes[channel] == UNKNOWN and channel not in self.contradicted:
+                yield from self.take_channel(body, checked=True)
         yield from self.compare_with_summary()
         for channel in np.flatnonzero(self.unwanted).tolist():
             self.table.counts[-2 - int(self.codes[channel])] += int(self.unwanted[channel])
@@ -197,29 +202,29 @@ class _Pass:
                 records.check_attachment(self.file, at + 9, size)
             elif opcode < 0x80:
                 if size > MAX_CHUNK:
-                    raise Malformed(f"it claims {size} bytes (limit {MAX_CHUNK})")
-                yield from self.read_small(opcode, self.file.read(at + 9, size))
-        except Malformed as error:
+                    raise MalformedError(f"it claims {size} bytes (limit {MAX_CHUNK})")
+                yield from self.read_small(opcode, self.file.read(at + 9, size), checked=False)
+        except MalformedError as error:
             return (yield from self.recover(at, f"{records.name(opcode)} record skipped: {error}"))
         self.add_checksum(at, end)
         return end
 
-    def read_small(self, opcode: int, body: bytes) -> Iterator[Item]:
+    def read_small(self, opcode: int, body: bytes, checked: bool) -> Iterator[Item]:
         if opcode == records.SCHEMA:
             schema = records.parse_schema(body)
             self.schemas[schema.id] = schema
         elif opcode == records.CHANNEL:
-            yield from self.take_channel(body)
+            yield from self.take_channel(body, checked)
         elif opcode == records.MESSAGE_INDEX:
             records.check_message_index(body)  # of a chunk that was lost; the others are read with theirs
         elif opcode in (records.HEADER, records.METADATA):
             records.check_texts(opcode, body)
         else:
-            raise Malformed("it does not belong among the data")
+            raise MalformedError("it does not belong among the data")
 
     def finish(self, at: int, size: int) -> Iterator[Any]:
         if size != 4 or self.summary.data_end not in (0, at):
-            raise Malformed("the data does not end here")
+            raise MalformedError("the data does not end here")
         stated = struct.unpack("<I", self.file.read(at + 9, 4))[0]
         if self.checksum is not None and stated != self.checksum:
             yield self.recording.damage("the checksum over all data does not match: something in it was changed", 0, at)
@@ -250,16 +255,30 @@ class _Pass:
 
     # Channels.
 
-    def take_channel(self, body: bytes) -> Iterator[Item]:
-        """Let the kernels know a channel, and announce it where it is new."""
+    def take_channel(self, body: bytes, checked: bool) -> Iterator[Item]:
+        """Let the kernels know a channel, and announce it where it is new.
+
+        The summary repeats channels and schemas. Where it tells something else, the side with a checksum (``checked``:
+        that of the chunk held) is believed; if neither has one, the channel's messages are not delivered.
+        """
         if body in self.described:
             return
         self.described.add(body)
         record = records.parse_channel(body)
-        stated = self.summary.channels.get(record.id)
-        if stated is not None and stated != body and records.parse_channel(stated) != record:
-            yield self.recording.damage(f"channel {record.id} ({record.topic}) is described in two different ways")
-        schema = self.schemas.get(record.schema) or self.summary.schemas.get(record.schema)
+        found = record, self.schemas.get(record.schema) or self.summary.schemas.get(record.schema)
+        stated = self.stated(record.id) or (None if self.summary.channels else found)
+        if stated is not None and (found[0] == stated[0] and found[1] == stated[1]):
+            stated = found
+        elif record.id not in self.contradicted:
+            self.contradicted.add(record.id)
+            yield self.recording.damage(
+                f"channel {record.id} ({record.topic[:80]}) and the summary contradict each other"
+            )
+        chosen = found if checked or stated is found else stated if self.summary.checked else None
+        if chosen is None:
+            self.codes[record.id] = UNKNOWN
+            return
+        record, schema = chosen
         type_name, kind, definition = (schema.name, schema.encoding, schema.text) if schema else ("", "none", "")
         if kind not in ("ros2msg", "ros2idl", "ros1msg"):
             kind, definition = "none", ""
@@ -268,11 +287,22 @@ class _Pass:
         if new:
             yield channel
 
+    def stated(self, channel: int) -> tuple[records.ChannelRecord, records.Schema | None] | None:
+        """What the summary says of a channel."""
+        body = self.summary.channels.get(channel)
+        if body is None:
+            return None
+        record = records.parse_channel(body)
+        return record, self.summary.schemas.get(record.schema)
+
     def take_stranger(self, channel: int) -> Iterator[Any]:
         """A message of a channel that was not described yet: whether the summary knows it."""
         body = self.summary.channels.get(channel)
-        if body is not None and body not in self.described:
-            yield from self.take_channel(body)
+        if body is not None and channel not in self.contradicted and body not in self.described:
+            schema = records.parse_channel(body).schema
+            if schema in self.summary.schemas:
+                self.schemas[schema] = self.summary.schemas[schema]
+            yield from self.take_channel(body, checked=True)
             return True
         self.strangers[channel] = self.strangers.get(channel, 0) + 1
         return False
@@ -305,7 +335,7 @@ class _Pass:
         """One chunk and the message index behind it."""
         try:
             chunk = records.parse_chunk_header(self.file.peek(at, 64), at)
-        except Malformed as error:
+        except MalformedError as error:
             return (yield from self.recover(at, f"chunk skipped: {error}"))
         stated = self.summary.chunks.get(at, chunk.stated)
         if stated != chunk.stated:
@@ -369,10 +399,10 @@ class _Pass:
             body = data[at + 9 : at + 9 + size].tobytes()
             try:
                 if data[at] in (records.SCHEMA, records.CHANNEL):
-                    yield from self.read_small(int(data[at]), body)
+                    yield from self.read_small(int(data[at]), body, bool(chunk.crc))
                 elif data[at] < 0x80:
-                    raise Malformed("it does not belong in a chunk")
-            except Malformed as error:
+                    raise MalformedError("it does not belong in a chunk")
+            except MalformedError as error:
                 yield self.recording.damage(f"a {records.name(int(data[at]))} record in this chunk: {error}", chunk.at)
             at += 9 + size
         rows = rows[:n]

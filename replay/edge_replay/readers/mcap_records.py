@@ -1,6 +1,6 @@
 """The records of MCAP as bytes say them: parsing, checks, decompression, and the summary at the end of a file.
 
-Everything here is told of nothing but bytes and answers with values or :class:`Malformed`. Format: https://mcap.dev/spec
+Everything here is told of nothing but bytes and answers with values or :class:`MalformedError`. Format: https://mcap.dev/spec
 """
 
 from __future__ import annotations
@@ -12,20 +12,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .recording import MAX_CHUNK, ByteFile, Bytes
+from .recording import MAX_CHUNK, ByteFile, Bytes, MalformedError
 
 MAGIC = b"\x89MCAP0\r\n"
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, CHUNK_INDEX = range(1, 9)
 ATTACHMENT, ATTACHMENT_INDEX, STATISTICS, METADATA, METADATA_INDEX, SUMMARY_OFFSET, DATA_END = range(9, 16)
 NAMES = (
-    "header footer schema channel message chunk message-index chunk-index attachment attachment-index statistics metadata "
-    "metadata-index summary-offset end-of-data"
-).split()
+    *("header", "footer", "schema", "channel", "message", "chunk", "message-index", "chunk-index", "attachment"),
+    *("attachment-index", "statistics", "metadata", "metadata-index", "summary-offset", "end-of-data"),
+)
 INDEX_ENTRY = np.dtype([("t", "<u8"), ("offset", "<u8")])
-
-
-class Malformed(Exception):
-    """A record is not what its header says."""
 
 
 def name(opcode: int) -> str:
@@ -81,7 +77,7 @@ class Reader:
 
     def take(self, count: int) -> bytes:
         if self.at + count > len(self.data):
-            raise Malformed("a field runs past the end of the record")
+            raise MalformedError("a field runs past the end of the record")
         self.at += count
         return self.data[self.at - count : self.at]
 
@@ -89,7 +85,7 @@ class Reader:
         try:
             return self.take(self.number(4)).decode()
         except UnicodeDecodeError:
-            raise Malformed("a text is not UTF-8") from None
+            raise MalformedError("a text is not UTF-8") from None
 
     def texts(self) -> tuple[tuple[str, str], ...]:
         inner = Reader(self.take(self.number(4)))
@@ -100,7 +96,7 @@ class Reader:
 
     def end(self) -> None:
         if self.at != len(self.data):
-            raise Malformed("bytes are left over at the end of the record")
+            raise MalformedError("bytes are left over at the end of the record")
 
 
 def parse_schema(body: bytes) -> Schema:
@@ -109,12 +105,12 @@ def parse_schema(body: bytes) -> Schema:
     raw = reader.take(reader.number(4))
     reader.end()
     if number == 0:
-        raise Malformed("schema 0 is not allowed")
+        raise MalformedError("schema 0 is not allowed")
     try:
         text = raw.decode()
     except UnicodeDecodeError:
         if encoding in ("ros2msg", "ros2idl", "ros1msg"):
-            raise Malformed("a definition is not UTF-8") from None
+            raise MalformedError("a definition is not UTF-8") from None
         text = ""  # protobuf and the like are binary
     return Schema(number, name_, encoding, text)
 
@@ -133,13 +129,13 @@ def parse_chunk_header(data: bytes, at: int) -> Chunk:
     start, end, uncompressed, crc = reader.number(8), reader.number(8), reader.number(8), reader.number(4)
     compression, compressed = reader.text(), reader.number(8)
     if size != reader.at - 9 + compressed:
-        raise Malformed("its lengths contradict each other")
+        raise MalformedError("its lengths contradict each other")
     if compression not in ("", "zstd", "lz4"):
-        raise Malformed(f"unknown compression {compression!r}")
+        raise MalformedError(f"unknown compression {compression!r}")
     if max(uncompressed, compressed) > MAX_CHUNK:
-        raise Malformed(f"it claims {max(uncompressed, compressed)} bytes (limit {MAX_CHUNK})")
-    if start > end or not compression and compressed != uncompressed:
-        raise Malformed("its header contradicts itself")
+        raise MalformedError(f"it claims {max(uncompressed, compressed)} bytes (limit {MAX_CHUNK})")
+    if start > end or (not compression and compressed != uncompressed):
+        raise MalformedError("its header contradicts itself")
     return Chunk(at, at + reader.at, start, end, uncompressed, crc, compression, compressed)
 
 
@@ -147,7 +143,7 @@ def check_message_index(body: bytes) -> None:
     reader = Reader(body)
     reader.number(2)
     if len(reader.take(reader.number(4))) % 16:
-        raise Malformed("entries of the wrong size")
+        raise MalformedError("entries of the wrong size")
     reader.end()
 
 
@@ -165,17 +161,17 @@ def check_texts(opcode: int, body: bytes) -> None:
 def check_attachment(file: ByteFile, start: int, size: int) -> None:
     """Read an attachment's bytes once, against its checksum (0: none)."""
     if size < 4:
-        raise Malformed("too short")
+        raise MalformedError("too short")
     crc, at, end = 0, start, start + size - 4
     while at < end:
         part = file.read(at, min(1 << 20, end - at))
         if not part:
-            raise Malformed("cut")
+            raise MalformedError("cut")
         crc = zlib.crc32(part, crc)
         at += len(part)
     stated = int.from_bytes(file.read(end, 4), "little")
     if stated and stated != crc:
-        raise Malformed("the checksum of the attachment does not match")
+        raise MalformedError("the checksum of the attachment does not match")
 
 
 def index_entries(index: bytes) -> list[tuple[int, np.ndarray]]:
@@ -203,7 +199,7 @@ def decompress(chunk: Chunk, stored: Bytes, cut: bool) -> tuple[Bytes | None, st
             data = LZ4FrameDecompressor().decompress(stored.data, max_length=chunk.uncompressed + 1)
         else:
             data = stored
-    except (RuntimeError, ValueError, EOFError, MemoryError, Malformed) as error:
+    except (RuntimeError, ValueError, EOFError, MemoryError, MalformedError) as error:
         return None, f"chunk lost: it can't be decompressed ({str(error)[:80]})"
     array = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
     if cut:
@@ -222,10 +218,10 @@ def _zstd(chunk: Chunk, stored: Bytes, cut: bool) -> bytes:
         if cut:
             return zstandard.ZstdDecompressor().decompressobj().decompress(stored.data)
         if zstandard.frame_content_size(stored.data) not in (-1, chunk.uncompressed):
-            raise Malformed("its size is stated in two ways")
+            raise MalformedError("its size is stated in two ways")
         return zstandard.ZstdDecompressor().decompress(stored.data, max_output_size=chunk.uncompressed)
     except zstandard.ZstdError as error:
-        raise Malformed(str(error)) from None
+        raise MalformedError(str(error)) from None
 
 
 @dataclass
@@ -235,6 +231,7 @@ class Summary:
     complete: bool = False  #: footer and closing magic are there
     data_end: int = 0  #: position of the end-of-data record; 0 where unknown
     data_crc: int = 0
+    checked: bool = False  #: it has a checksum, and that holds
     schemas: dict[int, Schema] = field(default_factory=dict)
     channels: dict[int, bytes] = field(default_factory=dict)  #: channel records, undigested
     chunks: dict[int, tuple[int, int, int, str, int, int]] = field(default_factory=dict)  #: by position, Chunk.stated
@@ -275,9 +272,10 @@ def read_summary(file: ByteFile) -> tuple[Summary, str]:
     body = file.read(start, tail_at - start)
     if crc and zlib.crc32(tail[:25], zlib.crc32(body)) != crc:
         return summary, "the checksum of the summary does not match; read without index"
+    summary.checked = bool(crc)
     try:
         _parse_summary(body, start, summary)
-    except Malformed as error:
+    except MalformedError as error:
         bare = Summary(complete=True, data_end=summary.data_end, data_crc=summary.data_crc)
         return bare, f"the summary is damaged ({error}); read without index"
     return summary, problem
@@ -288,11 +286,11 @@ def _parse_summary(body: bytes, start: int, summary: Summary) -> None:
     starts: dict[int, int] = {}
     while at < len(body):
         if at + 9 > len(body):
-            raise Malformed("a cut record")
+            raise MalformedError("a cut record")
         opcode, size = struct.unpack_from("<BQ", body, at)
         record = body[at + 9 : at + 9 + size]
         if len(record) < size:
-            raise Malformed("a record runs past the end")
+            raise MalformedError("a record runs past the end")
         starts[at + start] = opcode
         at += 9 + size
         if opcode == SCHEMA:
@@ -304,15 +302,15 @@ def _parse_summary(body: bytes, start: int, summary: Summary) -> None:
             _parse_chunk_index(record, summary)
         elif opcode == STATISTICS:
             if size < 46:
-                raise Malformed("statistics of the wrong size")
+                raise MalformedError("statistics of the wrong size")
             summary.message_count = struct.unpack_from("<Q", record)[0]
         elif opcode == SUMMARY_OFFSET:
             group, first, length = struct.unpack("<BQQ", Reader(record).take(17))
             # Writers name groups that they left empty, too; where one begins says nothing.
             if length and starts.get(first, group) != group:
-                raise Malformed("an offset that points at nothing")
+                raise MalformedError("an offset that points at nothing")
         elif opcode not in (ATTACHMENT_INDEX, METADATA_INDEX) and opcode < 0x80:
-            raise Malformed(f"a {name(opcode)} record")
+            raise MalformedError(f"a {name(opcode)} record")
 
 
 def _parse_chunk_index(record: bytes, summary: Summary) -> None:
@@ -323,5 +321,5 @@ def _parse_chunk_index(record: bytes, summary: Summary) -> None:
     compression, compressed, uncompressed = reader.text(), reader.number(8), reader.number(8)
     reader.end()
     if position + length > summary.data_end:
-        raise Malformed("an index entry that points behind the data")
+        raise MalformedError("an index entry that points behind the data")
     summary.chunks[position] = (first, last, length, compression, compressed, uncompressed)

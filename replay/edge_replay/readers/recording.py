@@ -26,8 +26,12 @@ BLOCK = 1 << 20  #: bytes read at a time, and about the size of a batch where th
 MAX_CHUNK = 256 << 20  #: a chunk or record that claims to be larger is damage: memory is bounded by this
 
 
+class MalformedError(Exception):
+    """A record is not what its header says. Stays among the readers: what comes out of them is Damage."""
+
+
 class ChannelTable:
-    """The channels of a recording (of all files of a split one), which of them are wanted, and how many messages each has.
+    """The channels of a recording (of all files of a split one), which are wanted, and how many messages each has.
 
     The same stream met again (a later chunk, the next file of a split bag) is the same channel.
     """

@@ -20,7 +20,7 @@ from . import rosbag1_records as records
 from .chunk_index import ChunkIndex
 from .kernels import u32
 from .recording import BLOCK, MAX_CHUNK, ByteFile, Bytes, Item, Merger, Recording, in_time_order
-from .rosbag1_records import ClosingIndex, Malformed, number, read_record
+from .rosbag1_records import ClosingIndex, MalformedError, number, read_record
 
 LIMIT = 65536  #: connections; ids in real bags count up from 0
 UNKNOWN = -1  #: in the lookup table of connections: none; else what ChannelTable.code says
@@ -110,7 +110,7 @@ class _Pass:
         self.recording, self.table, self.file = recording, recording.table, file
         self.codes = np.full(LIMIT, UNKNOWN, np.int32)
         self.unwanted = np.zeros(LIMIT, np.int64)
-        self.described: dict[int, bytes] = {}  # data of the connection records
+        self.described: dict[int, tuple[bytes, bytes]] = {}  # connections: topic and description
         self.strangers: dict[int, int] = {}  # messages of connections that nothing describes
         self.merger = Merger()
         self.closing = ClosingIndex()
@@ -143,16 +143,19 @@ class _Pass:
             if op == records.CHUNK:
                 return (yield from self.read_chunk(at, fields, start, size))
             if start + size > self.file.size:
-                raise Malformed("it runs past the end of the file")
+                raise MalformedError("it runs past the end of the file")
             if op == records.MESSAGE_DATA:
                 return (yield from self.read_loose(at, start + size))
             if op == records.CONNECTION:
-                yield from self.take_connection(number(fields, "conn"), fields, self.file.read(start, size))
+                topic = fields.get("topic", b"")
+                yield from self.take_connection(
+                    number(fields, "conn"), topic, self.file.read(start, size), checked=False
+                )
             elif op == records.INDEX:
                 records.index_size(fields, size)  # of a chunk that was lost; the others are read with theirs
             elif op not in (records.BAG_HEADER, records.CHUNK_INFO):
-                raise Malformed(f"there is no such record (op {op})")
-        except Malformed as error:
+                raise MalformedError(f"there is no such record (op {op})")
+        except MalformedError as error:
             return (yield from self.recover(at, str(error)))
         return start + size
 
@@ -184,33 +187,37 @@ class _Pass:
                 number(fields, "conn")
             if start + size < self.file.size:
                 read_record(self.file, start + size)
-        except Malformed:
+        except MalformedError:
             return False
         return True
 
     # Connections.
 
-    def take_connection(self, connection: int, fields: dict[str, bytes], data: bytes) -> Iterator[Item]:
-        """Let the kernel know a connection, and announce its channel where it is new. Raises Malformed."""
-        known = self.described.get(connection)
-        if known == data:
+    def take_connection(self, connection: int, topic: bytes, data: bytes, checked: bool) -> Iterator[Item]:
+        """Let the kernel know a connection, and announce its channel where it is new. Raises MalformedError.
+
+        The closing index repeats connections. Where it tells something else and the chunk's checksum does not decide
+        (``checked``), the connection's messages are not delivered.
+        """
+        if self.described.get(connection) == (topic, data):
             return
         if connection >= LIMIT:
-            raise Malformed(f"connection {connection} is out of range")
+            raise MalformedError(f"connection {connection} is out of range")
         about = records.parse_header(data)
-        topic, type_name = about.get("topic", b"") or fields.get("topic", b""), about.get("type", b"")
-        stated = self.closing.connections.get(connection)
-        if (known is not None) or (stated is not None and stated != data):
+        known = self.closing.connections
+        contradicted = connection in self.described or (known and known.get(connection) != (topic, data))
+        if contradicted:
             yield self.recording.damage(f"connection {connection} is described in two different ways")
-        if known is not None:
-            return
         try:
-            names = (fields.get("topic", topic).decode(), type_name.decode().replace("/", "/msg/", 1))
+            names = topic.decode(), about.get("type", b"").decode().replace("/", "/msg/", 1)
             definition = about.get("message_definition", b"").decode()
         except UnicodeDecodeError:
-            raise Malformed("a connection whose description is not UTF-8") from None
-        self.described[connection] = data
-        schema = "ros1msg" if definition.strip() or "md5sum" in about else "none"
+            raise MalformedError("a connection whose description is not UTF-8") from None
+        self.described[connection] = topic, data
+        if contradicted and not checked:
+            self.codes[connection] = UNKNOWN
+            return
+        schema = "ros1msg" if "message_definition" in about else "none"
         channel, new = self.table.add(*names, "ros1", schema, definition)
         self.codes[connection] = self.table.code(channel)
         if new:
@@ -218,12 +225,12 @@ class _Pass:
 
     def take_stranger(self, connection: int) -> Iterator[Any]:
         """A message of a connection that was not described yet: whether the closing index describes it."""
-        data = self.closing.connections.get(connection)
-        if data is not None and connection not in self.described:
+        stated = self.closing.connections.get(connection)
+        if stated is not None and connection not in self.described:
             try:
-                yield from self.take_connection(connection, {}, data)
+                yield from self.take_connection(connection, *stated, checked=True)
                 return True
-            except Malformed:
+            except MalformedError:
                 pass
         self.strangers[connection] = self.strangers.get(connection, 0) + 1
         return False
@@ -236,32 +243,32 @@ class _Pass:
         rows, done, problem = yield from self.read_records(data, [], loose=True)
         yield from self.merger.push(data, in_time_order(rows), self.closing.earliest_after(at))
         if done == 0:
-            raise Malformed(problem or "a message that makes no sense")
+            raise MalformedError(problem or "a message that makes no sense")
         return at + done
 
     def read_chunk(self, at: int, fields: dict[str, bytes], start: int, size: int) -> Iterator[Any]:
-        """One chunk and the index records behind it. Raises Malformed."""
+        """One chunk and the index records behind it. Raises MalformedError."""
         stated = number(fields, "size")
         compression = fields.get("compression", b"").decode("latin-1")
         if compression not in ("none", "bz2", "lz4"):
-            raise Malformed(f"a chunk of unknown compression {compression[:20]!r}")
+            raise MalformedError(f"a chunk of unknown compression {compression[:20]!r}")
         if max(stated, size) > MAX_CHUNK or (compression == "none" and stated != size):
-            raise Malformed("a chunk whose lengths can't be right")
+            raise MalformedError("a chunk whose lengths can't be right")
         end = start + size
         cut = end > self.file.size
         if cut and self.closing.at:
-            raise Malformed("a chunk that would run past the end of the file")
+            raise MalformedError("a chunk that would run past the end of the file")
         after, index = self.read_index(end)
         self.met.add(at)
         named = sum(len(entries) for _, entries in index)
         try:
             data = records.decompress(compression, self.file.array(start, size), stated)
             if not cut and len(data) != stated:
-                raise Malformed(f"{len(data)} bytes came out of it, not {stated}")
-        except Malformed as error:
+                raise MalformedError(f"{len(data)} bytes came out of it, not {stated}")
+        except MalformedError as error:
             yield self.recording.damage(f"chunk lost: {error}", at, min(end, self.file.size), lost=named or None)
             return after
-        rows, _, problem = yield from self.read_records(data, index)
+        rows, _, problem = yield from self.read_records(data, index, checked=compression == "bz2")
         if cut:
             problem = "the file ends in the middle of a chunk: it was cut"
         elif index and compression != "bz2":  # whose own checksums hold, or it would not have come this far
@@ -285,7 +292,7 @@ class _Pass:
                 records.index_size(fields, size)
                 entries = np.frombuffer(self.file.read(start, size), records.INDEX_ENTRY)
                 index.append((number(fields, "conn"), entries))
-            except Malformed:
+            except MalformedError:
                 break  # reported where reading goes on
             at = start + size
         return at, index
@@ -305,7 +312,9 @@ class _Pass:
     def count_wanted(self, index: list[tuple[int, np.ndarray]]) -> int:
         return sum(len(entries) for connection, entries in index if connection < LIMIT and self.codes[connection] >= 0)
 
-    def read_records(self, data: Bytes, index: list[tuple[int, np.ndarray]], loose: bool = False) -> Iterator[Any]:
+    def read_records(
+        self, data: Bytes, index: list[tuple[int, np.ndarray]], *, checked: bool = False, loose: bool = False
+    ) -> Iterator[Any]:
         """The messages among the records in ``data``: (rows, how far it was read, what is wrong)."""
         rows = np.empty(len(data) // 30 + 1, MESSAGE)
         offsets = np.empty(len(rows), np.int64)
@@ -342,9 +351,10 @@ class _Pass:
                 if fields.get("op", b"")[:1] != bytes([records.CONNECTION]):
                     if loose:
                         break
-                    raise Malformed("a record that does not belong in a chunk")
-                yield from self.take_connection(number(fields, "conn"), fields, data[body:after].tobytes())
-            except Malformed as error:
+                    raise MalformedError("a record that does not belong in a chunk")
+                topic, about = fields.get("topic", b""), data[body:after].tobytes()
+                yield from self.take_connection(number(fields, "conn"), topic, about, checked)
+            except MalformedError as error:
                 problem = problem or str(error)
             at = after
         rows, offsets = rows[:n], offsets[:n]

@@ -21,7 +21,7 @@ from edge_monitor.errors import DamagedInputError
 
 from . import rosbag2_cells as cells
 from .recording import BLOCK, MAX_CHUNK, ByteFile, Bytes, Item, Merger, Recording, in_time_order
-from .sqlite_pages import LAST, TABLE_LEAF, Leaf, Malformed, Pages, Table, rows_of_leaf, table_rows
+from .sqlite_pages import LAST, TABLE_LEAF, Leaf, MalformedError, Pages, Table, rows_of_leaf, table_rows
 
 GROUP = 256  #: leaf pages read at a time
 ZSTD = b"\x28\xb5\x2f\xfd"
@@ -115,7 +115,7 @@ class _Bag:
         while trunk and left > 0:
             try:
                 data = self.pages[trunk]
-            except Malformed:
+            except MalformedError:
                 return
             yield trunk
             count = min(int.from_bytes(data[4:8], "big"), self.pages.usable // 4 - 2)
@@ -135,7 +135,7 @@ class _Bag:
                 if data[0] != TABLE_LEAF:
                     continue
                 rows = rows_of_leaf(self.pages, data)
-            except Malformed:
+            except MalformedError:
                 continue
             if not rows:
                 continue
@@ -267,7 +267,7 @@ class _Bag:
                     piece += self.pages.chain(chain, size - local)
                 if self.compressed:
                     piece = _decompress(piece)
-            except Malformed as error:
+            except MalformedError as error:
                 yield self.recording.damage(f"the message in row {row} is lost: {error}", lost=1)
                 continue
             pieces.append(piece)
@@ -289,18 +289,18 @@ class _Bag:
                 children: list[int] = []
                 for page in level:
                     if not 0 < page < len(self.visited) or self.visited[page]:
-                        raise Malformed("a page of it is referred to twice, or is not there")
+                        raise MalformedError("a page of it is referred to twice, or is not there")
                     self.visited[page] = 1
                     data = self.pages[page]
                     count = cells.tally_index(np.frombuffer(data, np.uint8), 0, self.pages.usable, self.tally)
                     if count < 0:
-                        raise Malformed(f"page {page} is no page of an index")
+                        raise MalformedError(f"page {page} is no page of an index")
                     if data[0] == cells.INDEX_INTERIOR:
                         offsets = np.frombuffer(data, ">u2", count, 12).tolist()
                         children += [int.from_bytes(data[at : at + 4], "big") for at in offsets]
                         children.append(int.from_bytes(data[8:12], "big"))
                 level = children
-        except Malformed as error:
+        except MalformedError as error:
             yield self.recording.damage(f"the index over time is damaged ({error}); messages were read without it")
             return
         if (table != self.tally[[cells.STAMPS, cells.IDS]]).any():
@@ -334,10 +334,10 @@ def _decompress(piece: bytes) -> bytes:
 
     try:
         if zstandard.frame_content_size(piece) > MAX_CHUNK:
-            raise Malformed("it claims more than any message has")
+            raise MalformedError("it claims more than any message has")
         return zstandard.ZstdDecompressor().decompress(piece, max_output_size=MAX_CHUNK)
     except zstandard.ZstdError as error:
-        raise Malformed(f"it can't be decompressed ({error})") from None
+        raise MalformedError(f"it can't be decompressed ({error})") from None
 
 
 @cache

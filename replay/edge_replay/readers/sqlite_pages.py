@@ -17,16 +17,12 @@ import numpy.typing as npt
 
 from edge_monitor.core.jit import kernel
 
-from .recording import MAX_CHUNK, ByteFile, Bytes
+from .recording import MAX_CHUNK, ByteFile, Bytes, MalformedError
 
 MAGIC = b"SQLite format 3\0"
 INDEX_INTERIOR, TABLE_INTERIOR, INDEX_LEAF, TABLE_LEAF = 2, 5, 10, 13
 LAST = 1 << 62  #: upper bound of row ids where none is known
 DEPTH = 20  #: levels that no real b-tree has
-
-
-class Malformed(Exception):
-    """A page or record is not what it should be."""
 
 
 @kernel
@@ -111,12 +107,12 @@ class Pages:
         return pages
 
     def __getitem__(self, page: int) -> bytes:
-        """Raises Malformed where the page is not (wholly) in the file."""
+        """Raises MalformedError where the page is not (wholly) in the file."""
         if page in self.newer and self.wal is not None:
             return self.wal.read(self.newer[page], self.size)
         data = self.file.read((page - 1) * self.size, self.size) if page > 0 else b""
         if len(data) < self.size:
-            raise Malformed(f"page {page} is not in the file")
+            raise MalformedError(f"page {page} is not in the file")
         return data
 
     def gather(self, pages: list[int]) -> tuple[Bytes, npt.NDArray[np.int64]]:
@@ -129,11 +125,11 @@ class Pages:
         return buffer, np.arange(len(pages), dtype=np.int64) * self.size
 
     def chain(self, page: int, count: int) -> bytes:
-        """``count`` bytes of the overflow chain that starts at a page. Raises Malformed."""
+        """``count`` bytes of the overflow chain that starts at a page. Raises MalformedError."""
         step = self.usable - 4
         needed = -(-count // step)
         if count > MAX_CHUNK:
-            raise Malformed(f"a record claims {count} bytes")
+            raise MalformedError(f"a record claims {count} bytes")
         if not self.newer and 0 < page and page - 1 + needed <= self.file.size // self.size:  # usually in a row
             block = self.file.array((page - 1) * self.size, needed * self.size).reshape(needed, self.size)
             following = block[:, :4].copy().view(">u4")[:, 0]
@@ -145,7 +141,7 @@ class Pages:
             parts.append(data[4 : self.usable])
             page = int.from_bytes(data[:4], "big")
         if page:
-            raise Malformed("an overflow chain does not end where its record does")
+            raise MalformedError("an overflow chain does not end where its record does")
         return b"".join(parts)[:count]
 
 
@@ -154,7 +150,7 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
     value = 0
     for i in range(9):
         if at + i >= len(data):
-            raise Malformed("a number runs past the end of its page")
+            raise MalformedError("a number runs past the end of its page")
         byte = data[at + i]
         if i == 8:
             value = value << 8 | byte
@@ -162,7 +158,7 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
         value = value << 7 | byte & 0x7F
         if byte < 0x80:
             return value, at + i + 1
-    raise Malformed("a number without end")
+    raise MalformedError("a number without end")
 
 
 def local_size(payload: int, usable: int, leaf_table: bool = True) -> int:
@@ -176,7 +172,7 @@ def local_size(payload: int, usable: int, leaf_table: bool = True) -> int:
 
 
 def parse_record(payload: bytes) -> list[Any]:
-    """The values of a record. Raises Malformed."""
+    """The values of a record. Raises MalformedError."""
     size, at = varint(payload, 0)
     kinds = []
     while at < size:
@@ -188,13 +184,13 @@ def parse_record(payload: bytes) -> list[Any]:
         width = (kind - 12) // 2 if kind >= 12 else (0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0)[kind]
         raw = payload[at : at + width]
         if len(raw) < width:
-            raise Malformed("a record is shorter than its columns")
+            raise MalformedError("a record is shorter than its columns")
         at += width
         if kind >= 12:
             try:
                 values.append(raw.decode() if kind % 2 else raw)
             except UnicodeDecodeError:
-                raise Malformed("a text is not UTF-8") from None
+                raise MalformedError("a text is not UTF-8") from None
         elif kind == 7:
             values.append(struct.unpack(">d", raw)[0])
         else:
@@ -202,23 +198,23 @@ def parse_record(payload: bytes) -> list[Any]:
                 None if kind == 0 else kind - 8 if kind in (8, 9) else int.from_bytes(raw, "big", signed=True)
             )
     if at != len(payload):
-        raise Malformed("a record is longer than its columns")
+        raise MalformedError("a record is longer than its columns")
     return values
 
 
 def cell_offsets(data: bytes, head: int, width: int) -> list[int]:
-    """Where the cells of a page start; ``width``: bytes of the page's header. Raises Malformed."""
+    """Where the cells of a page start; ``width``: bytes of the page's header. Raises MalformedError."""
     count = int.from_bytes(data[head + 3 : head + 5], "big")
     if head + width + 2 * count > len(data):
-        raise Malformed("a page claims more cells than it can hold")
+        raise MalformedError("a page claims more cells than it can hold")
     offsets = list(struct.unpack_from(f">{count}H", data, head + width))
     if any(offset < head + width + 2 * count or offset >= len(data) for offset in offsets):
-        raise Malformed("a cell lies outside its page")
+        raise MalformedError("a cell lies outside its page")
     return offsets
 
 
 def rows_of_leaf(pages: Pages, data: bytes, head: int = 0) -> list[tuple[int, list[Any]]]:
-    """(row id, values) of a small table's leaf page. Raises Malformed."""
+    """(row id, values) of a small table's leaf page. Raises MalformedError."""
     rows = []
     for at in cell_offsets(data, head, 8):
         size, at = varint(data, at)
@@ -262,7 +258,7 @@ class Table:
             return
         try:
             children = _children(self.pages[page], 100 if page == 1 else 0, page, low, high)
-        except Malformed as error:
+        except MalformedError as error:
             self._note(str(error))
             return
         for child, above, up_to in children:
@@ -281,7 +277,7 @@ class Table:
                         return depth
                     below += [child for child, _, _ in _children(data, head, page, -LAST, LAST)]
                     break
-                except Malformed:
+                except MalformedError:
                     continue
             level = below
         return None
@@ -292,14 +288,14 @@ class Table:
 
 
 def _children(data: bytes, head: int, number: int, low: int, high: int) -> list[tuple[int, int, int]]:
-    """The pages below an interior page of a table, with the row ids that they can hold. Raises Malformed."""
+    """The pages below an interior page of a table, with the row ids that they can hold. Raises MalformedError."""
     if data[head] != TABLE_INTERIOR:
-        raise Malformed(f"page {number} is no page of this table")
+        raise MalformedError(f"page {number} is no page of this table")
     children = []
     for at in cell_offsets(data, head, 12):
         key, _ = varint(data, at + 4)
         if not low <= key <= high:
-            raise Malformed(f"page {number} is out of order")
+            raise MalformedError(f"page {number} is out of order")
         children.append((int.from_bytes(data[at : at + 4], "big"), low, key))
         low = key
     return [*children, (int.from_bytes(data[head + 8 : head + 12], "big"), low, high)]
@@ -311,6 +307,6 @@ def table_rows(pages: Pages, root: int, visited: bytearray) -> Iterator[tuple[in
     for page, _, _ in table.leaves(visited):
         try:
             yield from rows_of_leaf(pages, pages[page], 100 if page == 1 else 0)
-        except Malformed as error:
+        except MalformedError as error:
             pages.problems.append(f"page {page}: {error}")
     pages.problems += table.problems

@@ -21,7 +21,7 @@ from edge_monitor.core.samples import MESSAGE, Cause
 
 from .kernels import u16, u32
 from .recording import Bytes, Item, Recording
-from .ulog_formats import TEXT_FORMAT, TEXT_SIZE, Formats, Malformed
+from .ulog_formats import TEXT_FORMAT, TEXT_SIZE, Formats, MalformedError
 from .ulog_time import order_by_stamp
 
 SYNC = bytes.fromhex("2f731320250cbb12")
@@ -195,7 +195,7 @@ class _Log:
                 body = self.raw[at + 3 : at + 3 + size]
                 try:
                     self.take(int(self.data[at + 2]), body, at)
-                except Malformed as error:
+                except MalformedError as error:
                     yield self.recording.damage(f"record skipped: {error}", at, at + 3 + size)
                 at += 3 + size
             elif at == end or (why == SHORT and self.appended):  # what a crash dump was appended to may end mid-record
@@ -278,24 +278,24 @@ class _Log:
         if incompatible[0] & 1:
             offsets = [offset for offset in struct.unpack_from("<3Q", body, 16) if offset]
             if offsets != sorted(offsets) or any(not at < offset < len(self.data) for offset in offsets):
-                raise Malformed("it names appended data where there is none")
+                raise MalformedError("it names appended data where there is none")
             self.appended = offsets
         if incompatible[0] & ~1 or any(incompatible[1:]):
-            raise Malformed("it asks for abilities that no reader of version 1 has; read on all the same")
+            raise MalformedError("it asks for abilities that no reader of version 1 has; read on all the same")
 
     def subscribe(self, body: bytes) -> None:
         instance, number = struct.unpack_from("<BH", body)
         try:
             topic = body[3:].decode()
         except UnicodeDecodeError:
-            raise Malformed("a subscription whose topic is not UTF-8; its messages are skipped") from None
+            raise MalformedError("a subscription whose topic is not UTF-8; its messages are skipped") from None
         definition, least, most, stamp = self.formats.layout(topic)
         subscription = Subscription(topic, instance, definition)
         if number in self.by_id:
             if self.subscriptions[self.by_id[number]] != subscription:
                 self.tables[:, number] = -1
                 self.subscriptions[self.by_id[number]] = None
-                raise Malformed(f"message id {number} is given to two topics; its messages are skipped")
+                raise MalformedError(f"message id {number} is given to two topics; its messages are skipped")
             return
         self.by_id[number] = len(self.subscriptions)
         self.tables[:, number] = least, most, len(self.subscriptions), stamp
