@@ -54,7 +54,7 @@ NAMES = (
 )
 _LUMINANCE, _STD, _CONTRAST, _LAPLACIAN, _SATURATED, _DARK, _DARK_CHANNEL, _BRIGHT_CHANNEL = range(8)
 _SAD, _STILL, _LUMINANCE_RATIO, _CONTRAST_RATIO, _SHARPNESS_RATIO, _OCCLUDED = range(8, 14)
-_RELATIVE = (_LUMINANCE_RATIO, _CONTRAST_RATIO, _SHARPNESS_RATIO, _OCCLUDED)
+RELATIVE = (_LUMINANCE_RATIO, _CONTRAST_RATIO, _SHARPNESS_RATIO, _OCCLUDED)
 
 MAX_CELLS = 4096  #: 1280 x 720 in cells of 16; larger frames need a stride
 MAX_WIDTH = 4096  #: sampled pixels a row
@@ -207,7 +207,7 @@ class ImageStatistics(Statistics):
         reference = self.options.reference
         known = reference is not None and (reference.width, reference.height) == (width, height)
         if reference is None or not known or len(reference.energy) != cells:
-            for i in _RELATIVE:
+            for i in RELATIVE:
                 self.values[i], self.causes[i] = math.nan, Cause.DEPENDENCY
             return
         for ratio, value, base in (
