@@ -92,6 +92,10 @@ class Document:
         """True where the YAML itself is at fault, so that there is no more to be said."""
         return any(path[:length] in self._broken for length in range(1, len(path) + 1))
 
+    def is_whole(self, path: Path) -> bool:
+        """False where something below ``path`` was left out: what is missing there is not missing in the file."""
+        return not any(broken[: len(path)] == path for broken in self._broken)
+
     def _fatal(self, mark: Mark, message: str) -> EnvelopeError:
         return EnvelopeError([Problem(self.source, mark, Finding((), message))])
 

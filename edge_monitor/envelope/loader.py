@@ -203,7 +203,8 @@ class _Loader:
         check, findings, unknown = validate(CHECK_MODELS[raw["kind"]], raw, path)
         references = list(check.references() if check else CHECK_MODELS[raw["kind"]].raw_references(raw))
         findings += [found.under(path) for place, name in references for found in self._no_signal(place, name)]
-        if check is not None and all(name in signals for _, name in references):
+        whole = self.document.is_whole(path) and all(name in signals for _, name in references)
+        if check is not None and whole:
             findings += [found.under(path) for found in check.findings(signals)]
         return check, findings, unknown
 

@@ -85,7 +85,7 @@ def dotted(path: Path) -> str:
     for part in path:
         if isinstance(part, int):
             text += f"[{part}]"
-        else:
+        elif part:
             text += f".{printable(part)}" if text else printable(part)
     return text
 

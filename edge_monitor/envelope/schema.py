@@ -16,7 +16,7 @@ from .models import Authority, Defaults, Gate, Header, Mission, SignalModel
 from .units import shown_duration
 
 SCHEMA_ID = "urn:edge-monitor:schema:envelope:1"
-#: The copy that ships with the package; a test asserts that it is this module's output.
+#: The copy that ships with the package: `edge-monitor schema --out` made it, and a test asserts that it still would.
 SHIPPED = Path(__file__).with_name("envelope.schema.json")
 
 

@@ -21,8 +21,9 @@ RATE_UNITS = {"Hz": 1, "kHz": 1000}
 NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?"
 DURATION_PATTERN = rf"^{NUMBER} ?({'|'.join(DURATION_UNITS)})$"
 RATE_PATTERN = rf"^{NUMBER} ?({'|'.join(RATE_UNITS)})$"
-QUANTITY_PATTERN = rf"^{NUMBER} ?[^\s0-9.+-][^\s]{{0,15}}$"
-_MEASURED = re.compile(rf"({NUMBER}) ?([^\s0-9.+-][^\s]{{0,15}})", re.ASCII)
+_UNIT = r"[^\s0-9_:;,.+\-/][^\s]{0,15}"
+QUANTITY_PATTERN = rf"^{NUMBER} ?{_UNIT}$"
+_MEASURED = re.compile(rf"({NUMBER}) ?({_UNIT})", re.ASCII)
 _LONGEST = 64
 
 

@@ -38,6 +38,11 @@ def validate(model: type[Some], raw: object, path: Path) -> tuple[Some | None, l
         return model.model_validate(raw), [], []
     except ValidationError as error:
         details = error.errors(include_url=False)
+    # Pydantic counts a list's good entries only: where one is bad, a list too short is no news.
+    places = [detail["loc"] for detail in details]
+    details = [
+        d for d in details if d["type"] != "too_short" or sum(p[: len(d["loc"])] == d["loc"] for p in places) == 1
+    ]
     strange = [detail for detail in details if detail["type"] == "extra_forbidden"]
     findings = [_finding(detail, path) for detail in details if detail["type"] != "extra_forbidden"]
     unknown = [_unknown(model, detail, path) for detail in strange]
