@@ -41,8 +41,9 @@ def spans(replay: Replay, subject: str) -> list[Span]:
             points.append((event.t_effective, event.payload["to"], event.payload["cause"]))
         elif event.type in ("gate.go", "gate.no_go"):
             points.append((event.t_effective, event.payload["decision"], event.payload["cause"]))
-    end = replay.monitor.now
-    ends = [*(t for t, _, _ in points[1:]), end]
+    if not points:
+        return []
+    ends = [*(t for t, _, _ in points[1:]), replay.monitor.now]
     found: list[Span] = []
     for (t, what, cause), until in zip(points, ends, strict=True):
         if found and found[-1].what == what and not cause:
