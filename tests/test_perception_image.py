@@ -116,7 +116,7 @@ def test_occlusion_is_the_largest_group_of_quiet_cells(seed: int, density: float
         occluded = value(statistics, "occluded")
         if k < 6:
             assert cause(statistics, "occluded") == Cause.WARMING
-        elif k < 2 + 1 + 6:  # quiet from the third frame on (the second still sees the change to it), for six periods
+        elif k < 2 + 6:  # quiet from the third frame on, for six periods
             assert occluded == 0
         else:
             assert occluded == oracle.largest_group(covered) / 88
