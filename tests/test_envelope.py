@@ -254,6 +254,15 @@ def test_authority() -> None:
     }
 
 
+def test_intention_has_the_names_of_the_mode() -> None:
+    """Mode and intention count the same modes, so names that are given once serve for both."""
+    extra = "authority: {mode: mode, intention: wish, map: {human: [MANUAL]}}"
+    found = envelope("c: {kind: equals, signal: wish, value: AUTO}", extra)
+    signals = {signal.name: signal for signal in found.signals}
+    assert signals["wish"].values == signals["mode"].values
+    assert found.checks[0].table == (3.0,)
+
+
 def test_authority_over_text() -> None:
     """A mode signal without names for its values is text, and so are its modes."""
     spec = envelope(TWO, "authority: {mode: word, map: {human: [STAB], autonomy: [AUTO]}}").authority

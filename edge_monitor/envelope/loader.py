@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any, TypeVar, get_args
 
@@ -97,6 +97,10 @@ class _Loader:
         authority = self._one(Authority, "authority")
         watches = self._watches(authority)
         lowered = {n: signals[n].lower(n, defaults.max_age, watches.get(n, "")) for n in sorted(signals)}
+        if authority and authority.intention in lowered and authority.mode in lowered:
+            # Both count the same modes: names given once serve for both.
+            mode, intention = lowered[authority.mode], lowered[authority.intention]
+            lowered[intention.name] = replace(intention, values=intention.values or mode.values)
         checks = self._checks(lowered)
         profiles = self._profiles(mission, lowered)
         gates = self._many(Gate, "gates")
