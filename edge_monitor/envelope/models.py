@@ -242,7 +242,7 @@ class Authority(Model):
     mode: SignalName = Field(description="signal: the mode in force, a number with `values` or text")
     intention: SignalName = Field(
         "",
-        description="signal: the mode that was asked for; differs during a failsafe; without `values` it has those of `mode`",
+        description="signal: the mode asked for; differs during a failsafe; without `values` it has those of `mode`",
     )
     failsafe: SignalName = Field("", description="signal: not 0 while a failsafe is active")
     active: Active | None = Field(None, description="`{signal: …, value: …}`: otherwise nobody is in command")
