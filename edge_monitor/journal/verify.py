@@ -25,13 +25,14 @@ MAX_LISTED = 100  #: findings, silences and erased sequences that a report lists
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that does not hold. ``sequence``: the first record it speaks of, -1 for none.
+    """Something that does not hold. ``sequence`` to ``last``: the records it speaks of, -1 for none in particular.
 
     ``kind``: ``missing``, ``order``, ``record``, ``payload``, ``cache``, ``root``, ``checkpoint``, ``file`` or
     ``signature``.
     """
 
     sequence: int
+    last: int
     kind: str
     what: str
 
@@ -123,7 +124,9 @@ class Report:
                 ],
                 "silences": [{"before_sequence": sequence, "seconds": ns / 1e9} for sequence, ns in self.silences],
             },
-            "findings": [{"sequence": f.sequence, "kind": f.kind, "what": f.what} for f in self.findings],
+            "findings": [
+                {"sequence": f.sequence, "last": f.last, "kind": f.kind, "what": f.what} for f in self.findings
+            ],
         }
 
 
@@ -157,9 +160,9 @@ class _Verification:
         self.shift = 0  #: own sequence minus place, of the row before
         self.last_t: int | None = None
 
-    def find(self, sequence: int, kind: str, what: str) -> None:
+    def find(self, sequence: int, kind: str, what: str, last: int | None = None) -> None:
         if len(self.report.findings) < MAX_LISTED:
-            self.report.findings.append(Finding(sequence, kind, what))
+            self.report.findings.append(Finding(sequence, sequence if last is None else last, kind, what))
 
     def run(self) -> Report:
         report = self.report
@@ -177,7 +180,8 @@ class _Verification:
             self.find(self.expected, "file", f"{error}: what follows cannot be read")
         if report.keys_given and not report.signers and not report.findings:
             self.find(-1, "signature", "no checkpoint is signed by a key that was given")
-        report.findings.sort(key=lambda finding: finding.sequence)
+        # What speaks of one record comes before what speaks of a range that ends there.
+        report.findings.sort(key=lambda finding: (finding.last, -finding.sequence))
         return report
 
     def _walk(self) -> None:
@@ -193,16 +197,14 @@ class _Verification:
             pending = next(checkpoints, None)
         self._settle(None)
         if pending is not None:
-            self.find(
-                self.expected,
-                "missing",
-                f"records from {self.expected} on are missing: a checkpoint covers {pending[0]}",
-            )
+            what = f"records from {self.expected} on are missing: a checkpoint covers {pending[0]}"
+            self.find(self.expected, "missing", what)
             self.tree = None
             for checkpoint in (pending, *checkpoints):
                 self._checkpoint(*checkpoint)
         if self.signed < self.expected:
-            self.find(self.signed, "root", f"records from {self.signed} on are not under any checkpoint")
+            what = f"records from {self.signed} on are not under any checkpoint"
+            self.find(self.signed, "root", what, self.expected - 1)
 
     def _record(self, row: Row) -> None:
         self.report.records += 1
@@ -295,14 +297,15 @@ class _Verification:
             self.tiles |= cached_tiles
             return
         what = f"records {first} to {checkpoint.size - 1} do not lead to the root that was signed over them"
-        self.find(first, "root", what)
+        self.find(first, "root", what, checkpoint.size - 1)
         self.tree = None
 
     def _order(self, place: int, own: int) -> None:
         shift = own - place
         if shift not in (0, self.shift):
             if shift == self.shift - 1:
-                self.find(place - 1, "order", f"rows {place - 1} and {place} both are record {own}: one was inserted")
+                what = f"rows {place - 1} and {place} both are record {own}: one was inserted"
+                self.find(place - 1, "order", what, place)
             else:
                 self.find(place, "order", f"row {place} holds record {own}: rows were exchanged, inserted or moved")
         self.shift = shift
