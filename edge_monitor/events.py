@@ -18,6 +18,10 @@ from .core.signals import Signal
 #: Severity names of MIL-STD-882E by their number; the smaller, the worse.
 SEVERITIES = {"catastrophic": 1, "critical": 2, "marginal": 3, "negligible": 4}
 
+#: A cause as payloads write it; none is the empty text.
+VERDICTS = {verdict: verdict.name for verdict in Verdict}
+CAUSES = {cause: cause.name.lower() if cause else "" for cause in Cause}
+
 Payload = dict[str, Any]
 
 
@@ -60,11 +64,11 @@ class Event:
 def number(value: float) -> float | str | None:
     """A float as payloads hold it: NaN is None (there is no number), infinities are words."""
     value = float(value)
+    if math.isfinite(value):
+        return value
     if math.isnan(value):
         return None
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    return value
+    return "inf" if value > 0 else "-inf"
 
 
 def _worst(severities: list[str], default: str) -> str:
@@ -73,23 +77,23 @@ def _worst(severities: list[str], default: str) -> str:
 
 def from_check(row: np.void, spec: CheckSpec) -> Event:
     """The event of a check's TRANSITION row: ``check.*``, or ``latch.*``."""
-    verdict = Verdict(row["verdict"])
-    if row["kind"] == TransitionKind.LATCH:
+    verdict = Verdict(int(row["verdict"]))
+    if int(row["kind"]) == TransitionKind.LATCH:
         name = "latch.set" if verdict == Verdict.FAIL else "latch.reset"
     else:
         name = f"check.{verdict.name.lower()}"
     payload: Payload = {
         "kind": spec.kind,
         "verdict": verdict.name,
-        "previous": Verdict(row["previous"]).name,
-        "cause": Cause(row["cause"]).name.lower() if row["cause"] else "",
+        "previous": Verdict(int(row["previous"])).name,
+        "cause": CAUSES[int(row["cause"])],
         "value": number(row["value"]),
         "limit": number(row["limit"]),
         "margin": number(row["margin"]),
         "unit": spec.unit,
         "signals": list(spec.signals),
     }
-    if row["flags"] & FLAG_LATCHED:
+    if int(row["flags"]) & FLAG_LATCHED:
         payload["latched"] = True
     if spec.rationale:
         payload["rationale"] = spec.rationale
@@ -125,8 +129,8 @@ def reason(r: Reason, specs: dict[str, CheckSpec]) -> Payload:
     """One criterion of a decision, as payloads hold it."""
     return {
         "criterion": r.check,
-        "verdict": r.verdict.name,
-        "cause": r.cause.name.lower() if r.cause else "",
+        "verdict": VERDICTS[r.verdict],
+        "cause": CAUSES[r.cause],
         "value": number(r.value),
         "limit": number(r.limit),
         "margin": number(r.margin),

@@ -17,6 +17,8 @@ from .core.samples import ITEM_SHIFT, ITEM_SOURCE_STATUS, SAMPLE, UNSEEN, Transi
 from .envelope import Envelope
 from .events import Event
 
+CHECK, INPUT, CLOCK, LATCH = (int(k) for k in (TransitionKind.CHECK, TransitionKind.INPUT, TransitionKind.CLOCK, TransitionKind.LATCH))
+
 
 class Monitor:
     """Feeds one stream through an envelope's plan and answers with events.
@@ -132,19 +134,20 @@ class Monitor:
         """Name what one instant did: inputs, then who commands, then checks, then what the gates make of it."""
         waiting = self.gates.advance(int(rows[0]["t_effective"]), int(rows[0]["t_decided"]))
         yield from self._decisions(waiting)
+        kinds = rows["kind"].tolist()
         inputs: dict[str, list[np.void]] = {}
-        for row in rows:
-            if row["kind"] == TransitionKind.CLOCK:
+        for kind, row in zip(kinds, rows, strict=True):
+            if kind == CLOCK:
                 yield events.from_jump(row)
-            elif row["kind"] == TransitionKind.INPUT:
+            elif kind == INPUT:
                 inputs.setdefault(self.envelope.signals[row["subject"]].topic, []).append(row)
         for group in inputs.values():
             yield events.from_inputs(group, self.envelope.signals)
         if self.authority is not None:
             for change in self.authority.step(rows):
                 yield events.from_change(change)
-        for row in rows:
-            if row["kind"] in (TransitionKind.CHECK, TransitionKind.LATCH):
+        for kind, row in zip(kinds, rows, strict=True):
+            if kind in (CHECK, LATCH):
                 yield events.from_check(row, self.envelope.checks[row["subject"]])
         yield from self._decisions(self.gates.step(rows))
 

@@ -16,6 +16,7 @@ from .decision_specs import AuthoritySpec
 from .samples import TransitionKind, Verdict
 
 NOT_RECORDED = "not recorded"
+VALUE, CLOCK = int(TransitionKind.VALUE), int(TransitionKind.CLOCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,10 @@ class Authority:
         """Take the TRANSITION rows of one instant; answers what changed at it."""
         t, decided = int(rows[0]["t_effective"]), int(rows[0]["t_decided"])
         touched = False
-        for row in rows:
-            if row["kind"] == TransitionKind.VALUE:
+        for kind, row in zip(rows["kind"].tolist(), rows, strict=True):
+            if kind == VALUE:
                 touched |= self._take(self._names[row["subject"]], row, t)
-            elif row["kind"] == TransitionKind.CLOCK:
+            elif kind == CLOCK:
                 self._recent.clear()
         if not touched:
             return []
