@@ -67,7 +67,8 @@ class Engine:
         while True:
             taken, n, status = _advance(
                 items, until, finish, self.plan.signals, self.plan.checks, self.plan.refs, self.plan.table,
-                self._head, self._signals, self._checks, self._ring, self._pool, self._lists, self._out,
+                self._head, self._signals, self._checks, self._ring, self._pool if self.plan.pool else None,
+                self._lists, self._out,
             )  # fmt: skip
             if status == DONE and not rows:
                 return self._out[:n].copy()

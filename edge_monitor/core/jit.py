@@ -71,7 +71,12 @@ def inlined(function: F) -> F:
     return _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
-def _compile(function: F, **options: bool) -> F:
+def outlined(function: F) -> F:
+    """Like ``inlined``, for a function too large to be copied to each place that calls it (a call costs some 10 ns)."""
+    return _compile(function, inline=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def _compile(function: F, *, inline: bool = True, **options: bool) -> F:
     folder = Path(function.__code__.co_filename).resolve().parent
     place = cache_base() / source_digest(CORE if folder.is_relative_to(CORE) else folder)[:32]
     # Numba reads the folder from its configuration when the dispatcher is made, hence set around the decoration only.
@@ -80,7 +85,7 @@ def _compile(function: F, **options: bool) -> F:
     try:
         njit: Any = numba.njit  # its stubs don't know _nrt
         compiled: F = njit(
-            cache=True, error_model="numpy", fastmath=False, nogil=True, forceinline=True, _nrt=False, **options
+            cache=True, error_model="numpy", fastmath=False, nogil=True, forceinline=inline, _nrt=False, **options
         )(function)
         return compiled
     finally:

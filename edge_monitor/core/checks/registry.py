@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..check_spec import CheckSpec
+from ..drift.pipeline import pool_size
 from . import dispatch
+from .drift import lower_table
 
 Fields = dict[str, float | int]
 
@@ -87,6 +89,11 @@ def _agreement(spec: CheckSpec) -> Lowered:
     return Lowered(dispatch.AGREEMENT, {"max": high, "leave_max": leave, "wrap": spec.params.get("wrap", 0.0)})
 
 
+def _drift(spec: CheckSpec) -> Lowered:
+    table = lower_table(spec)
+    return Lowered(dispatch.DRIFT, table=table, pool=pool_size(table))
+
+
 def metres_per_degree(latitude: float) -> tuple[float, float]:
     """Metres per degree of latitude and of longitude at ``latitude`` (degrees), on the WGS 84 ellipsoid.
 
@@ -130,4 +137,5 @@ KINDS: dict[str, Callable[[CheckSpec], Lowered]] = {
     "valid": _valid,
     "equals": _one_of,
     "one_of": _one_of,
+    "drift": _drift,
 }

@@ -1,0 +1,137 @@
+"""``drift``: a detector on one signal, under the reference of the mode that another signal tells.
+
+State: ``n0`` time of the last known sample, ``n1`` samples seen; the rest is the pipeline's, in the pool.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..check_spec import CheckSpec
+from ..drift.pipeline import (
+    ADWIN,
+    ALARM,
+    BLOCK_NS,
+    DETECTOR,
+    EDETECTOR,
+    GAP_NS,
+    HEAD,
+    KSWIN,
+    MODE,
+    MODES,
+    MULTINOMIAL,
+    PARAMS,
+    READY,
+    RESOLVE,
+    ROW,
+    STRIDE,
+    VALUE,
+    absorb,
+    forget_lags,
+    start_block,
+)
+from ..jit import inlined, outlined
+from ..samples import UNSEEN, Cause, Verdict
+
+PASS, UNKNOWN, FAIL = int(Verdict.PASS), int(Verdict.UNKNOWN), int(Verdict.FAIL)
+NONE, WARMING, DEPENDENCY = int(Cause.NONE), int(Cause.WARMING), int(Cause.DEPENDENCY)
+_UNSEEN = int(UNSEEN)
+_NAN = math.nan
+
+
+@inlined
+def row_of(mode, table, start):  # type: ignore[no-untyped-def]
+    """Offset of the reference of ``mode`` in the table, -1 where it has none."""
+    row = start + HEAD
+    for _ in range(int(table[start + MODES])):
+        if table[row + MODE] == mode:
+            return row
+        row += int(table[start + STRIDE])
+    return -1
+
+
+@outlined
+def drift(check, state, signals, table, pool):  # type: ignore[no-untyped-def]
+    """FAIL from the end of the block that raised the alarm until the statistic lies below ``resolve`` of the threshold.
+
+    The value is the statistic and the margin its relative distance to the limit; for the e-detectors the value is
+    log10 of the evidence (at least 0) and the margin is in decades. Unknown: the signal or the mode is, the mode has no
+    reference (``dependency``), or no block has ended since the start, a change of mode or a long gap (``warming``).
+    """
+    signal = signals[check["a"]]
+    start = check["table_start"]
+    q = check["pool_start"]
+    if signal["count"] == 0:
+        for i in range(check["pool_len"]):
+            pool[q + i] = 0.0
+        state["n0"] = _UNSEEN
+        state["n1"] = 0
+        return UNKNOWN, signal["cause"], _NAN, _NAN, _NAN
+    row = start + HEAD
+    cause = NONE
+    if check["b"] >= 0:
+        mode = signals[check["b"]]
+        cause = mode["cause"]
+        if cause == NONE:
+            row = row_of(mode["value"], table, start)
+            if row < 0:
+                cause = DEPENDENCY
+    if cause == NONE and pool[q + ROW] != row - start:
+        pool[q + ROW] = float(row - start)
+        start_block(pool, q)
+    if signal["count"] != state["n1"]:
+        state["n1"] = signal["count"]
+        if signal["cause"] != NONE or cause != NONE:
+            forget_lags(pool, q)
+        else:
+            if state["n0"] != _UNSEEN:
+                gap = float(signal["t"] - state["n0"])
+                if gap > table[start + GAP_NS]:
+                    forget_lags(pool, q)
+                    if gap > table[start + BLOCK_NS]:
+                        start_block(pool, q)
+            state["n0"] = signal["t"]
+            absorb(signal["value"], table, start, row, pool, q)
+    if signal["cause"] != NONE:
+        return UNKNOWN, signal["cause"], _NAN, _NAN, _NAN
+    if cause != NONE:
+        return UNKNOWN, cause, _NAN, _NAN, _NAN
+    if pool[q + READY] == 0:
+        return UNKNOWN, WARMING, _NAN, _NAN, _NAN
+    value = pool[q + VALUE]
+    limit = table[row + PARAMS]
+    detector = table[start + DETECTOR]
+    evidence = detector == EDETECTOR or detector == MULTINOMIAL
+    if evidence:
+        value = math.log10(value) if value > 1.0 else 0.0
+        limit = math.log10(limit)
+    alarm = pool[q + ALARM] != 0
+    whole = limit
+    if state["known"] == FAIL and not alarm:
+        limit = limit * table[start + RESOLVE]
+        alarm = value > limit
+    margin = limit - value
+    if not evidence:
+        margin /= whole
+    if alarm and margin > 0:  # ADWIN's and KSWIN's limits are decisions, not numbers
+        margin = 0.0
+    return FAIL if alarm else PASS, NONE, margin, value, limit
+
+
+def lower_table(spec: CheckSpec) -> tuple[float, ...]:
+    """The check's table, as :func:`edge_monitor.core.drift.pipeline.pack` made it.
+
+    Raises ``ValueError`` where it is none, or where the check has what drift checks don't (``fail_for``).
+    """
+    table = spec.table
+    if len(table) < HEAD + PARAMS or not 0 <= table[DETECTOR] <= KSWIN:
+        raise ValueError(f"check {spec.name}: has no reference table")
+    if len(table) != HEAD + int(table[MODES]) * int(table[STRIDE]) or not all(map(math.isfinite, table)):
+        raise ValueError(f"check {spec.name}: its reference table is damaged")
+    if len(spec.signals) == 1 and table[MODES] != 1:
+        raise ValueError(f"check {spec.name}: its reference has several modes, and there is no `mode` signal")
+    if spec.fail_for:
+        raise ValueError(f"check {spec.name}: an alarm is an instant, so `fail_for` has no meaning here")
+    if table[DETECTOR] != ADWIN and not table[HEAD + PARAMS] > 0:
+        raise ValueError(f"check {spec.name}: the threshold must be above 0")
+    return table
