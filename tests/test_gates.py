@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def holds(node: Criterion, truth: dict[str, bool]) -> bool:
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
 def test_expressions_follow_kleene_logic(name: str) -> None:
-    """Every expression over every combination of verdicts passes if no unknown could spoil it, fails if none could save it."""
+    """Every expression over every combination of verdicts passes if no unknown could spoil it, and so on."""
     for verdicts in product(Verdict, repeat=len(NAMES)):
         values = dict(zip(NAMES, verdicts, strict=True))
         if holds(EXPRESSIONS[name], {check: verdict == P for check, verdict in values.items()}):
@@ -190,7 +190,7 @@ def test_more_unknowns_do_not_extend_a_hold() -> None:
 
 
 def test_recovery_within_a_hold_is_silent_and_renews_it() -> None:
-    """A criterion that passes again within the hold, even at its end, leaves GO untouched; the next gap is held anew."""
+    """A criterion that passes again within the hold, even at its end, leaves GO be; the next gap is held anew."""
     machine = gates(GateSpec("g", leaf("a"), go_after=1 * S, hold=3 * S))
     machine.step(rows(0, {"a": P}))
     assert brief(machine.advance(5 * S, 5 * S)) == [(1 * S, True)]
@@ -258,7 +258,7 @@ def test_a_deadline_before_an_instant_is_decided_first() -> None:
 
 
 def test_a_clock_jump_does_not_stretch_a_hold() -> None:
-    """A hold that a backward step of the clock interrupts lasts for what was left of it, not until the old time returns."""
+    """A hold that a backward step of the clock interrupts lasts for what was left of it."""
     machine = gates(GateSpec("g", every("a", "b"), hold=3 * S))
     machine.step(rows(1 * S, {"a": P, "b": P}))
     machine.step(rows(100 * S, {"a": U}))
@@ -332,7 +332,7 @@ def test_equals_the_brute_force_gate(steps: list[tuple[int, Verdict]], go_after:
     found = [d for when, verdict in changes[1:] for d in machine.step(rows(when, {"a": verdict}))]
     found += machine.advance(t + 10, t + 10)
     states = [(0, False), *brief(found)]
-    flips = [b for a, b in zip(states, states[1:], strict=False) if a[1] != b[1]]
+    flips = [b for a, b in pairwise(states) if a[1] != b[1]]
     assert flips == expected(spec, changes, t + 10)
 
 
@@ -352,7 +352,7 @@ def test_decisions_do_not_depend_on_batches(data: st.DataObject) -> None:
     def decide(edges: list[int]) -> list[Decision]:
         engine, machine = Engine(case.plan()), Gates(specs, names)
         found = machine.start(int(stream["t"][0]))
-        for a, b in zip(edges, edges[1:], strict=False):
+        for a, b in pairwise(edges):
             for instant in instants(engine.advance(stream[a:b])):
                 found += machine.step(instant)
         for instant in instants(engine.finish(end)):

@@ -96,8 +96,14 @@ def settle(i, t, decided, after, head, checks, states, signals, table, ring, poo
     state["margin"] = margin
     state["value"] = value
     state["limit"] = limit
-    if margin < state["worst"]:
-        state["worst"] = margin
+    depth = margin
+    if state["known"] == FAIL and not math.isinf(margin):  # how bad it was is measured from the limit, not from `leave`
+        if limit == check["leave_max"]:
+            depth += check["max"] - check["leave_max"]
+        elif limit == check["leave_min"]:
+            depth += check["leave_min"] - check["min"]
+    if depth < state["worst"]:
+        state["worst"] = depth
         state["worst_t"] = t
     old = state["verdict"]
     verdict = UNKNOWN

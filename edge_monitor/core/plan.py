@@ -79,6 +79,8 @@ class Plan:
             row["fail_for"], row["pass_for"] = spec.fail_for, spec.pass_for
             for name, value in lowered.fields.items():
                 row[name] = value
+            row["leave_max"] = lowered.fields.get("leave_max", row["max"])
+            row["leave_min"] = lowered.fields.get("leave_min", row["min"])
             inputs = [index[name] for name in spec.signals]
             row["a"], row["b"], row["c"] = (inputs + [-1, -1, -1])[:3]
             for signal_index in sorted(set(inputs)):

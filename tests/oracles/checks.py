@@ -210,15 +210,16 @@ def winding(corners: list[tuple[float, float]], x: float, y: float) -> float:
 
 
 def to_edge(corners: list[tuple[float, float]], x: float, y: float) -> float:
-    """Distance to the nearest edge, by ternary search along each (the distance to a point of a segment is convex)."""
+    """Distance to the nearest edge: to its line where the foot lies on it, else to the nearer corner."""
     best = INF
     for (x0, y0), (x1, y1) in zip(corners, corners[1:] + corners[:1], strict=True):
-        low, high = 0.0, 1.0
-        for _ in range(100):
-            a, b = low + (high - low) / 3, high - (high - low) / 3
-            near = [math.hypot(x0 + s * (x1 - x0) - x, y0 + s * (y1 - y0) - y) for s in (a, b)]
-            low, high = (low, b) if near[0] <= near[1] else (a, high)
-            best = min(best, *near)
+        length = math.dist((x0, y0), (x1, y1))
+        before = (x - x0) * (x1 - x0) + (y - y0) * (y1 - y0) < 0
+        beyond = (x - x1) * (x0 - x1) + (y - y1) * (y0 - y1) < 0
+        if before or beyond or length == 0:
+            best = min(best, math.dist((x, y), (x0, y0)), math.dist((x, y), (x1, y1)))
+        else:
+            best = min(best, abs((x1 - x0) * (y0 - y) - (x0 - x) * (y1 - y0)) / length)
     return best
 
 

@@ -75,6 +75,7 @@ class Check:
     fail_since: int | None = None
     pass_since: int | None = None
     latched: bool = False
+    released: bool = False  # the latch went in this instant
     margins: list[tuple[float, int]] = field(default_factory=list)
     spans: list[tuple[int, Verdict]] = field(default_factory=list)  # (from, verdict); a jump closes the last one
     booked: dict[Verdict, int] = field(default_factory=lambda: dict.fromkeys(Verdict, 0))
@@ -245,15 +246,13 @@ class EngineOracle:
                 source.lose(t, cause)
             self._show(subject, t, t)
             self._settle_readers({subject}, t)
-        released = [i for i, check in enumerate(self.checks) if check.spec.latch and not check.latched]
         if kind in (ITEM_RESET_LATCH, ITEM_MISSION_END):
-            for i in released:
-                self._settle(i, t, t, after=False)
+            self._settle_readers(set(), t)
 
     def _settle_readers(self, signals: set[int], t: int) -> None:
         for i, check in enumerate(self.checks):
-            released = check.verdict == Verdict.FAIL and check.spec.latch and not check.latched
-            if signals.intersection(self.reads[i]) or released:
+            if signals.intersection(self.reads[i]) or check.released:
+                check.released = False
                 self._settle(i, t, t, after=False)
 
     def _jump(self, t: int) -> None:
@@ -280,7 +279,7 @@ class EngineOracle:
         for i in indices:
             check = self.checks[i]
             if check.latched and check.known == Verdict.PASS and check.raw == Verdict.PASS:
-                check.latched = False
+                check.latched, check.released = False, True
                 answer = check.answer
                 assert answer is not None
                 numbers = (answer.margin, answer.value, answer.limit)
@@ -318,8 +317,9 @@ class EngineOracle:
         inputs = [self.inputs[k] for k in self.reads[i]]
         answer = say(check.spec, inputs, t, after=after, failed=check.known == Verdict.FAIL)
         check.raw, check.answer = answer.verdict, answer
-        if not math.isnan(answer.margin):
-            check.margins.append((answer.margin, t))
+        strict = say(check.spec, inputs, t, after=after, failed=False).margin
+        if not math.isnan(strict):
+            check.margins.append((strict, t))
         verdict, cause = self._debounce(check, t)
         if check.latched:
             verdict = Verdict.FAIL
