@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build"
-PARTS = ("replay", "layout", "journal", "formula", "drift", "perception")
+PARTS = ("replay", "layout", "engine", "journal", "formula", "drift", "perception")
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ def check_kinds() -> str:
     common = {"kind", "severity", "rationale", "hazard", "claim", "fail_for", "pass_for", "latch"}
     for kind, model in CHECK_MODELS.items():
         parameters = ", ".join(f"`{name}`" for name in model.model_fields if name not in common)
-        lines.append(f"| `{kind}` | {first_sentence(model.__doc__)} | {parameters} |")
+        lines.append(f"| [`{kind}`](docs/checks/{kind}.md) | {first_sentence(model.__doc__)} | {parameters} |")
     return "\n".join(lines) + "\n"
 
 
@@ -132,6 +132,18 @@ PARTS: dict[str, Callable[[], str]] = {
 }
 
 
+def part(name: str) -> str | None:
+    """The text of a generated part by its name; None for a name that is not known."""
+    from edge_monitor.envelope.checks import CHECK_MODELS
+    from edge_monitor.envelope.reference import TABLES, field_table, own_fields
+
+    kind = CHECK_MODELS.get(name.removeprefix("kind-"))
+    if name.startswith("kind-") and kind is not None:
+        return field_table(kind, own_fields(kind))
+    make = PARTS.get(name) or TABLES.get(name)
+    return None if make is None else make()
+
+
 def files() -> list[Path]:
     """The files that may hold generated parts."""
     return [ROOT / "README.md", ROOT / "edge_monitor/journal/FORMAT.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -139,9 +151,12 @@ def files() -> list[Path]:
 
 def rewritten(path: Path) -> str:
     """The text of ``path`` with its generated parts made anew."""
-    return PART.sub(
-        lambda m: m[1] + PARTS[m[2]]() + m[3] if m[2] in PARTS else m[0], path.read_text(encoding="utf-8")
-    )
+
+    def replace(match: re.Match[str]) -> str:
+        text = part(match[2])
+        return match[0] if text is None else match[1] + text + match[3]
+
+    return PART.sub(replace, path.read_text(encoding="utf-8"))
 
 
 def main() -> int:
