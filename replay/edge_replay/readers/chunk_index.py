@@ -6,6 +6,7 @@ checksum; this is what tells a changed time, channel or length there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,9 @@ import numpy.typing as npt
 
 #: An index entry: position of the record in the chunk, time, and code of the channel (ChannelTable.code).
 NAMED = np.dtype([("offset", "<i8"), ("t", "<i8"), ("code", "<i4")])
+
+#: What stands at a position of the chunk: (time, code of its channel, time of publication or -1); -1s where no message is.
+RecordAt = Callable[[int], tuple[int, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +50,45 @@ class ChunkIndex:
         """How many messages of wanted channels it names."""
         return int((self.entries["code"] >= 0).sum())
 
-    def confirms(self, rows: np.ndarray, offsets: npt.NDArray[np.int64], whole: bool) -> npt.NDArray[np.bool_]:
-        """Which of the rows (in order of position; ``offsets``: where their records start) the index has just so.
+    def reconcile(
+        self, rows: np.ndarray, offsets: npt.NDArray[np.int64], whole: bool, record_at: RecordAt
+    ) -> tuple[np.ndarray, bool]:
+        """The rows (in order of position; ``offsets``: where their records start) that can be believed, and whether the
+        index says just the same.
 
-        A record that runs into the next one is not confirmed. A channel that the index leaves out has no word on its
-        messages; they count where the chunk's records were a ``whole`` chain.
+        Where the chunk's records are no ``whole`` chain: what both agree on. Where they are, the chunk is believed, except
+        for what more than one thing speaks against: a record that swallows another one that the index knows, a channel
+        against all else that the index has of it, a time out of order that the index has in order (which is put right).
         """
         entries = self.entries
         if not len(entries):
-            return np.full(len(rows), whole)
+            return rows, not len(rows)
         place = np.minimum(np.searchsorted(entries["offset"], offsets), len(entries) - 1)
-        same = (entries["offset"][place] == offsets) & (entries["t"][place] == rows["t"])
-        same &= entries["code"][place] == rows["channel"]
-        following = np.append(entries["offset"][1:], np.iinfo(np.int64).max)[place]
-        same &= rows["start"] + rows["size"] <= following
-        if whole:
-            same |= ~np.isin(rows["channel"], entries["code"])
-        return same
+        named = entries[place]
+        known = named["offset"] == offsets
+        same_code = known & (named["code"] == rows["channel"])
+        same = same_code & (named["t"] == rows["t"])
+        following = np.searchsorted(entries["offset"], offsets, side="right")
+        bound = np.append(entries["offset"], np.iinfo(np.int64).max)[following]
+        too_long = rows["start"] + rows["size"] > bound
+        if not whole:
+            return rows[same & ~too_long], False
+        if same.all() and not too_long.any():
+            return rows, len(rows) == self.wanted()
+        keep = np.ones(len(rows), bool)
+        for i in np.flatnonzero(too_long).tolist():
+            entry = entries[following[i]]
+            keep[i] = record_at(int(entry["offset"]))[:2] != (int(entry["t"]), int(entry["code"]))
+        for code in set(named["code"][known & ~same_code].tolist()):
+            others = same_code & (named["code"] == code)
+            if others.any():  # the index is right about the rest of this channel
+                keep &= ~(known & ~same_code & (named["code"] == code))
+        rows = rows.copy()
+        for i in np.flatnonzero(same_code & ~same).tolist():
+            before, after = rows["t"][max(i - 1, 0)], rows["t"][min(i + 1, len(rows) - 1)]
+            other = named["t"][i]
+            published = record_at(int(offsets[i]))[2]
+            in_order, other_in_order = before <= rows["t"][i] <= after, before <= other <= after
+            if published == other or (published != rows["t"][i] and other_in_order and not in_order):
+                rows["t"][i] = other
+        return rows[keep], False

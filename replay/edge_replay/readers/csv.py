@@ -1,8 +1,8 @@
 """CSV with a header line and a column of times: one topic, ``csv``, with a field for each column.
 
 Times: a column ``t``, ``time``, ``timestamp`` or ``stamp``, optionally with its unit (``t_ns``, ``time_ms``); without one,
-seconds, unless the first value can only be finer. A column whose first thousand values are numbers is a number; an empty
-cell is NaN. A last line without its line feed may be cut and is not delivered.
+seconds, unless the first value can only be finer. A column of whose first thousand values nine in ten are numbers holds
+numbers; an empty cell is NaN. A last line without its line feed may be cut and is not delivered.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class CsvRecording(Recording):
         time = times[0]
         first = list(islice(rows, SAMPLE))
         columns = [i for i in range(len(header)) if i != time]
-        kinds = {i: NUMBER if all(_is_number(row[i]) for _, row in first) else TEXT for i in columns}
+        kinds = {i: _kind([row[i] for _, row in first]) for i in columns}
         columns.sort(key=lambda i: kinds[i] == TEXT)  # stable: numbers first, so that their places are fixed
         unit = time_unit(header[time]) or (guess_unit(first[0][1][time]) if first else "s")
         text = definition(field_names(header[i] for i in columns), [kinds[i] for i in columns])
@@ -118,6 +118,12 @@ class CsvRecording(Recording):
                 yield self.damage(f"{len(lines)} lines {what}, the first is line {lines[0]}", lost=len(lines))
         for column, count in self.wrong.items():
             yield self.damage(f"column {header[column]!r}: {count} values are no numbers; they count as missing")
+
+
+def _kind(cells: list[str]) -> str:
+    """What a column holds; a damaged cell must not make text of numbers."""
+    filled = [cell for cell in cells if cell]
+    return NUMBER if sum(map(_is_number, filled)) >= 0.9 * len(filled) else TEXT
 
 
 def _is_number(cell: str) -> bool:

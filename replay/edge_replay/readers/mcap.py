@@ -8,9 +8,12 @@ delivered. Format: https://mcap.dev/spec
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,15 +24,13 @@ from edge_monitor.core.samples import MESSAGE
 from . import mcap_records as records
 from .chunk_index import ChunkIndex
 from .kernels import u16, u32, u63
-from .mcap_records import Chunk, MalformedError, Summary
+from .mcap_records import ChannelRecord, Chunk, MalformedError, Schema, Summary
 from .recording import BLOCK, MAX_CHUNK, ByteFile, Bytes, Item, Merger, Recording, in_time_order
 
 MAGIC = records.MAGIC
 UNKNOWN = -1  #: in the lookup table of channels: none; else what ChannelTable.code says
 
-END, OTHER, SHORT, BAD, STRANGER = range(
-    5
-)  #: why a walk stopped: end, another record, cut record, malformed, no channel
+END, OTHER, SHORT, BAD, STRANGER, FULL = range(6)  #: why a walk stopped
 
 
 @kernel
@@ -59,6 +60,8 @@ def walk(data: Bytes, start: int, codes: np.ndarray, rows: np.ndarray, n: int, u
         if code == UNKNOWN:
             return at, n, STRANGER
         if code >= 0:
+            if n == len(rows):
+                return at, n, FULL
             rows[n]["t"] = t
             rows[n]["start"] = at + 31
             rows[n]["size"] = size - 22
@@ -150,9 +153,8 @@ class _Pass:
         self.codes = np.full(65536, UNKNOWN, np.int32)
         self.unwanted = np.zeros(65536, np.int64)
         self.delivered = 0
-        self.schemas: dict[int, records.Schema] = {}
+        self.schemas: dict[int, Schema] = {}
         self.described: set[bytes] = set()  # channel records that were taken in
-        self.contradicted: set[int] = set()  # channels that are described in two ways
         self.strangers: dict[int, int] = {}  # messages of channels that nothing describes
         self.merger = Merger()
         self.summary = Summary()
@@ -175,7 +177,7 @@ class _Pass:
         elif not self.summary.complete:
             yield self.recording.damage("the summary is missing or damaged: the file was cut after its data")
         for channel, body in self.summary.channels.items():  # recorded topics that stayed silent
-            if self.codes[channel] == UNKNOWN and channel not in self.contradicted:
+            if self.codes[channel] == UNKNOWN:
                 yield from self.take_channel(body, checked=True)
         yield from self.compare_with_summary()
         for channel in np.flatnonzero(self.unwanted).tolist():
@@ -258,27 +260,23 @@ class _Pass:
     def take_channel(self, body: bytes, checked: bool) -> Iterator[Item]:
         """Let the kernels know a channel, and announce it where it is new.
 
-        The summary repeats channels and schemas. Where it tells something else, the side with a checksum (``checked``:
-        that of the chunk held) is believed; if neither has one, the channel's messages are not delivered.
+        The summary repeats channels and schemas; where it tells something else, the side with a checksum is believed
+        (``checked``: that of the chunk held), or what :meth:`settle` makes of the two.
         """
         if body in self.described:
             return
         self.described.add(body)
         record = records.parse_channel(body)
-        found = record, self.schemas.get(record.schema) or self.summary.schemas.get(record.schema)
-        stated = self.stated(record.id) or (None if self.summary.channels else found)
-        if stated is not None and (found[0] == stated[0] and found[1] == stated[1]):
-            stated = found
-        elif record.id not in self.contradicted:
-            self.contradicted.add(record.id)
+        schema = self.schemas.get(record.schema) or self.summary.schemas.get(record.schema)
+        stated = self.stated(record.id)
+        if stated is None and self.summary.channels:
+            yield self.recording.damage(f"channel {record.id} ({record.topic[:80]}) is unknown to the summary")
+        elif stated is not None and stated != (record, schema):
             yield self.recording.damage(
                 f"channel {record.id} ({record.topic[:80]}) and the summary contradict each other"
             )
-        chosen = found if checked or stated is found else stated if self.summary.checked else None
-        if chosen is None:
-            self.codes[record.id] = UNKNOWN
-            return
-        record, schema = chosen
+            if not checked:
+                record, schema = stated if self.summary.checked else self.settle(record, schema, *stated)
         type_name, kind, definition = (schema.name, schema.encoding, schema.text) if schema else ("", "none", "")
         if kind not in ("ros2msg", "ros2idl", "ros1msg"):
             kind, definition = "none", ""
@@ -287,7 +285,25 @@ class _Pass:
         if new:
             yield channel
 
-    def stated(self, channel: int) -> tuple[records.ChannelRecord, records.Schema | None] | None:
+    def settle(
+        self, record: ChannelRecord, schema: Schema | None, stated: ChannelRecord, stated_schema: Schema | None
+    ) -> tuple[ChannelRecord, Schema | None]:
+        """Which of two descriptions of a channel to believe where no checksum tells.
+
+        A description that the summary has under another id has a wrong id. Of two topics the one counts that the end of
+        the file (where recorders repeat them once more, in metadata) knows better. Of two schemas none does: a channel
+        that may be decoded wrongly is not decoded.
+        """
+        others = [records.parse_channel(body) for body in self.summary.channels.values()]
+        if any(replace(other, id=record.id) == record and other.id != record.id for other in others):
+            return stated, stated_schema
+        tail = self.file.read(max(0, self.summary.data_end - BLOCK), self.file.size)
+        knows = [len(re.findall(rb"(?<![\w/])" + re.escape(name.encode()) + rb"(?![\w/])", tail))
+                 for name in (record.topic, stated.topic)]  # fmt: skip
+        topic = record.topic if knows[0] or knows[1] < 2 else stated.topic
+        return replace(record, topic=topic), schema if schema == stated_schema else None
+
+    def stated(self, channel: int) -> tuple[ChannelRecord, Schema | None] | None:
         """What the summary says of a channel."""
         body = self.summary.channels.get(channel)
         if body is None:
@@ -298,7 +314,7 @@ class _Pass:
     def take_stranger(self, channel: int) -> Iterator[Any]:
         """A message of a channel that was not described yet: whether the summary knows it."""
         body = self.summary.channels.get(channel)
-        if body is not None and channel not in self.contradicted and body not in self.described:
+        if body is not None and body not in self.described:
             schema = records.parse_channel(body).schema
             if schema in self.summary.schemas:
                 self.schemas[schema] = self.summary.schemas[schema]
@@ -411,16 +427,22 @@ class _Pass:
             cursor = np.zeros((2, len(self.table.channels)), np.int64)
             if problem or not agrees(np.frombuffer(index, np.uint8), self.codes, rows, n, cursor[0], cursor[1]):
                 named = self.chunk_index(index)
-                good = named.confirms(rows, rows["start"] - 31, whole=not problem)
-                if not good.all() or int(good.sum()) < named.wanted():
+                good, same = named.reconcile(rows, rows["start"] - 31, not problem, partial(self.record_at, data))
+                if not same:
                     problem = problem or "this chunk and its message index contradict each other"
                 if not chunk.crc:  # else the checksum says which of the two is right
-                    lost = max(named.wanted(), n) - int(good.sum())
-                    rows = rows[good]
+                    lost = max(0, max(named.wanted(), n) - len(good))
+                    rows = good
         if problem:
             yield self.recording.damage(problem, chunk.at, chunk.data_at + chunk.compressed, lost=lost)
         self.delivered += len(rows)
         yield from self.merger.push(data, in_time_order(rows), self.summary.earliest_after(chunk.at))
+
+    def record_at(self, data: Bytes, at: int) -> tuple[int, int, int]:
+        """Time, channel code and publication time of the message at a position of a chunk; -1s where there is none."""
+        if not 0 <= at <= len(data) - 31 or data[at] != records.MESSAGE:
+            return -1, -1, -1
+        return int(u63(data, at + 15)), int(self.codes[u16(data, at + 9)]), int(u63(data, at + 23))
 
     def chunk_index(self, index: bytes) -> ChunkIndex:
         parts = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ UNKNOWN = -1  #: in the lookup table of connections: none; else what ChannelTabl
 MAX_FIELDS = 256  #: bytes of header that may stand before the field ``op`` of a record searched for
 OP = re.compile(rb"\x04\x00\x00\x00op=[\x02\x04-\x07]")
 
-END, OTHER, SHORT, BAD, STRANGER = range(5)  #: why a walk stopped: end, another record, cut, malformed, no channel
+END, OTHER, SHORT, BAD, STRANGER, FULL = range(6)  #: why a walk stopped
 
 
 @kernel
@@ -81,6 +82,8 @@ def walk(
         if code == UNKNOWN:
             return at, n, STRANGER, connection
         if code >= 0:
+            if n == len(rows):
+                return at, n, FULL, connection
             offsets[n] = at
             rows[n]["t"] = t
             rows[n]["start"] = body
@@ -196,27 +199,30 @@ class _Pass:
     def take_connection(self, connection: int, topic: bytes, data: bytes, checked: bool) -> Iterator[Item]:
         """Let the kernel know a connection, and announce its channel where it is new. Raises MalformedError.
 
-        The closing index repeats connections. Where it tells something else and the chunk's checksum does not decide
-        (``checked``), the connection's messages are not delivered.
+        The closing index repeats connections. Where it tells something else and no checksum decides (``checked``: that
+        of the chunk held), the description counts whose parts agree.
         """
         if self.described.get(connection) == (topic, data):
             return
         if connection >= LIMIT:
             raise MalformedError(f"connection {connection} is out of range")
-        about = records.parse_header(data)
         known = self.closing.connections
-        contradicted = connection in self.described or (known and known.get(connection) != (topic, data))
-        if contradicted:
+        stated = known.get(connection)
+        if connection in self.described or (known and stated != (topic, data)):
             yield self.recording.damage(f"connection {connection} is described in two different ways")
+            if connection in self.described:
+                return
+            if stated is not None and not checked:
+                misnumbered = (topic, data) in known.values()
+                if misnumbered or records.agreement(*stated) > records.agreement(topic, data):
+                    topic, data = stated
+        about = records.parse_header(data)
+        self.described[connection] = topic, data
         try:
             names = topic.decode(), about.get("type", b"").decode().replace("/", "/msg/", 1)
             definition = about.get("message_definition", b"").decode()
         except UnicodeDecodeError:
             raise MalformedError("a connection whose description is not UTF-8") from None
-        self.described[connection] = topic, data
-        if contradicted and not checked:
-            self.codes[connection] = UNKNOWN
-            return
         schema = "ros1msg" if "message_definition" in about else "none"
         channel, new = self.table.add(*names, "ros1", schema, definition)
         self.codes[connection] = self.table.code(channel)
@@ -359,9 +365,15 @@ class _Pass:
             at = after
         rows, offsets = rows[:n], offsets[:n]
         if index:
-            named = self.chunk_index(index)
-            good = named.confirms(rows, offsets, whole=not problem)
-            if not good.all() or int(good.sum()) < named.wanted():
+            good, same = self.chunk_index(index).reconcile(rows, offsets, not problem, partial(self.record_at, data))
+            if not same:
                 problem = problem or "this chunk and its index contradict each other"
-                rows = rows[good]
+                rows = rows if checked else good
         return rows, at, problem
+
+    def record_at(self, data: Bytes, at: int) -> tuple[int, int, int]:
+        """Time and channel code of the message at a position of a chunk; -1s where there is none."""
+        row, offset = np.empty(1, MESSAGE), np.empty(1, np.int64)
+        if not 0 <= at < len(data) or walk(data[at:], 0, self.codes, row, offset, 0, self.unwanted.copy())[1] < 1:
+            return -1, -1, -1
+        return int(row["t"][0]), int(row["channel"][0]), -1

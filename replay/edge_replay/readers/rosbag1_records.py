@@ -65,6 +65,22 @@ def read_record(file: ByteFile, at: int) -> tuple[dict[str, bytes], int, int]:
     return fields, at + 8 + length, int.from_bytes(raw[length:], "little")
 
 
+def agreement(topic: bytes, data: bytes) -> int:
+    """How well the parts of a connection record agree: its two topics, and its definition with its MD5 sum."""
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+    from rosbags.typesys.store import TypesysError
+
+    try:
+        about = parse_header(data)
+        type_name = about.get("type", b"").decode().replace("/", "/msg/", 1)
+        store = get_typestore(Stores.EMPTY)
+        store.register(get_types_from_msg(about.get("message_definition", b"").decode(), type_name))
+        digest = store.generate_msgdef(type_name, ros_version=1)[1]
+    except (MalformedError, UnicodeDecodeError, TypesysError, KeyError):
+        return 0
+    return 1 + (about.get("topic") == topic) + (digest == about.get("md5sum", b"").decode("latin-1"))
+
+
 def index_size(fields: dict[str, bytes], size: int) -> int:
     """How many entries an index record has. Raises MalformedError."""
     count = number(fields, "count")
