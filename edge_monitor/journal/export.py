@@ -1,4 +1,4 @@
-"""What leaves a journal: exact record bytes for an archive, and the proof of one record (FORMAT.md §7 and §8)."""
+"""What leaves a journal: exact record bytes for an archive, and the proof of one record (FORMAT.md §7)."""
 
 from __future__ import annotations
 
