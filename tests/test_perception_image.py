@@ -204,12 +204,10 @@ def car(data_dir: Path) -> list[np.ndarray]:
     """The frames of a drive of a 1:10 car, 160 x 120 colour."""
     image = pytest.importorskip("PIL.Image", reason="Pillow decodes the car's frames")
     with tarfile.open(data_dir / "car_donkey" / "tub.tar.gz") as tub:
-        pictures = {
-            int(Path(member.name).name.split("_")[0]): tub.extractfile(member)
-            for member in tub.getmembers()
-            if member.name.endswith(".jpg") and not Path(member.name).name.startswith(".")
-        }
-        return [np.asarray(image.open(io.BytesIO(file.read()))) for _, file in sorted(pictures.items()) if file]
+        members = [member for member in tub if member.name.endswith(".jpg") and "/._" not in member.name]
+        files = {int(Path(member.name).name.split("_")[0]): tub.extractfile(member) for member in members}
+        pictures = {number: np.asarray(image.open(io.BytesIO(f.read()))) for number, f in files.items() if f}
+        return [pictures[number] for number in sorted(pictures)]
 
 
 HEALTHY = 300  # frames that the reference is fitted on: 15 s

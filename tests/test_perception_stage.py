@@ -20,7 +20,7 @@ from rosbags.typesys.store import Typestore
 from edge_monitor.core.layout import Extractor
 from edge_monitor.core.layout.extractor import Problem
 from edge_monitor.core.messages import Batch, Channel
-from edge_monitor.core.perception import cloud, detections, image, inertial, scan
+from edge_monitor.core.perception import cloud, compressed, detections, image, inertial, pixels, scan
 from edge_monitor.core.perception.stage import Perception, Want
 from edge_monitor.core.samples import FLAG_CAUSE, FLAG_END, MESSAGE, SAMPLE, Cause
 from edge_monitor.core.signals import Signal
@@ -368,6 +368,25 @@ def test_batches_and_snapshots_change_nothing() -> None:
     for bad in (b"", b"x" * 9, pipeline.perception.snapshot() + b"x"):
         with pytest.raises(ValueError, match="snapshot"):
             pipeline.perception.restore(bad)
+
+
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="nothing is compiled")
+def test_a_prepared_channel_compiles_nothing_more() -> None:
+    """After `add_channel` no message has to wait for a compiler, and preparing leaves no trace in the state."""
+    maker = Maker("cdr")
+    pipeline = Pipeline(maker)
+    assert pipeline.perception.snapshot() == Pipeline(maker).perception.snapshot()
+    kernels = [
+        kernel
+        for module in (cloud, compressed, detections, image, inertial, pixels, scan)
+        for kernel in vars(module).values()
+        if hasattr(kernel, "signatures")
+    ]
+    before = [len(kernel.signatures) for kernel in kernels]
+    for k in range(3):
+        pipeline.run(ordinary(maker, 50 * MS * k))
+    assert [len(kernel.signatures) for kernel in kernels] == before
+    assert len(kernels) > 10
 
 
 def test_a_clock_jump_starts_anew() -> None:

@@ -91,6 +91,14 @@ class CloudStatistics(Statistics):
     def reset(self) -> None:
         """Nothing to forget."""
 
+    def exercise(self) -> None:
+        """Measure an organised cloud of two points at the origin."""
+        self._head[:] = (1, 2, 0, 12, 12, 0, 24)
+        self._places[:] = ((0, FLOAT32), (4, FLOAT32), (8, FLOAT32), (0, -1), (0, -1))
+        points = np.zeros(24, np.uint8)
+        points.flags.writeable = False
+        self._measure(points)
+
     @property
     def returns(self) -> np.ndarray:
         """(MAX_RINGS x SECTORS,) returns of the last cloud, for fitting a reference."""
@@ -113,8 +121,12 @@ class CloudStatistics(Statistics):
         if cause != Cause.NONE:
             self.refuse(cause)
             return
+        self._measure(data)
+
+    def _measure(self, data: np.ndarray) -> None:
         near = self.options.near
-        self._finish(cloud(data, head, self._places, near, self._ranges, self._counts, self._cells, self.values))
+        kept = cloud(data, self._head, self._places, near, self._ranges, self._counts, self._cells, self.values)
+        self._finish(kept)
 
     def _find(self, data: np.ndarray, count: int) -> Cause:
         """Look up fields by name: ``places`` gets offset and number type of x, y, z, intensity, ring (-1: none)."""

@@ -76,6 +76,10 @@ class DetectionStatistics(Statistics):
         """Forget the previous frame."""
         self._frame["detections"] = self._frame["tracks"] = self._frame["frames"] = 0
 
+    def exercise(self) -> None:
+        """Measure a frame with one detection."""
+        self.arrays(np.ones(1), [""])
+
     def message(self, t: int, data: np.ndarray, start: int, size: int) -> None:
         """Measure a serialized vision_msgs/Detection2DArray (version 4 layout).
 

@@ -134,6 +134,11 @@ class ImageStatistics(Statistics):
         for name in ("width", "height", "frames", "still", "since"):
             self._camera[name] = 0
 
+    def exercise(self) -> None:
+        """Measure a black picture of two by two cells."""
+        edge = 2 * self.options.cell * self.options.stride
+        self.frame(0, np.zeros((edge, edge), np.uint8), "mono8")
+
     @property
     def energy(self) -> np.ndarray:
         """(cells,) float64 energies of the last frame, for fitting a reference."""
@@ -155,6 +160,7 @@ class ImageStatistics(Statistics):
         """Measure a decoded picture: (height, width) or (height, width, channels) uint8 or uint16."""
         rows = np.ascontiguousarray(image)
         data = rows.reshape(-1).view(np.uint8)
+        data.flags.writeable = False  # as a source's bytes are: one compilation serves both
         height, width = image.shape[:2]
         step = rows.strides[0]
         self.pixels(t, data, 0, len(data), width, height, step, encoding)

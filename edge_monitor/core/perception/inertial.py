@@ -82,6 +82,10 @@ class InertialStatistics(Statistics):
         self._head["t"] = _UNSEEN
         self._head["run"] = self._head["clipped"] = self._head["samples"] = 0
 
+    def exercise(self) -> None:
+        """Measure a sensor at rest."""
+        self.samples(self._t, self._one)
+
     def message(self, t: int, data: np.ndarray, start: int, size: int) -> None:
         """Measure a serialized sensor_msgs/Imu; ``invalid`` where it is malformed."""
         self._t[0] = t

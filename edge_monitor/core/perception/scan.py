@@ -58,6 +58,10 @@ class ScanStatistics(Statistics):
     def reset(self) -> None:
         """Nothing to forget."""
 
+    def exercise(self) -> None:
+        """Measure a scan of as many beams as there are sectors."""
+        self.ranges(np.ones(SECTORS))
+
     def message(self, t: int, data: np.ndarray, start: int, size: int) -> None:
         """Measure a serialized scan. ``invalid``: malformed or without beams; ``overflow``: beyond ``MAX_BEAMS``."""
         n, lowest, highest = scan_ranges(data, start, size, self.ros1, self._ranges)

@@ -76,7 +76,7 @@ class Perception:
         self._mine[[want.signal for want in wants]] = True
 
     def add_channel(self, channel: Channel) -> list[Problem]:
-        """Prepare for a channel; a problem for each statistic that can't be had from it."""
+        """Prepare for a channel (kernels are compiled here); a problem for each statistic that can't be had from it."""
         self._sensors.pop(channel.id, None)
         if channel.instance:
             return []
@@ -105,6 +105,7 @@ class Perception:
         if isinstance(statistics, LayoutError):
             self._sensors[channel.id] = _Sensor(None, [-1] * len(mine), statistics.cause)
         else:
+            statistics.warm()
             self._sensors[channel.id] = _Sensor(statistics, slots, Cause.INVALID)
         return problems
 

@@ -55,6 +55,20 @@ class Statistics(FlatState, ABC):
     def reset(self) -> None:
         """Forget what earlier messages left behind (a clock jump, a new stream)."""
 
+    def warm(self) -> None:
+        """Compile what a message needs, without a trace in the state: a live stream cannot wait for it."""
+        before = self.snapshot()
+        nothing = np.zeros(0, np.uint8)
+        nothing.flags.writeable = False
+        self.message(0, nothing, 0, 0)
+        self.exercise()
+        self.restore(before)
+        self.refuse(Cause.NEVER_RECEIVED)
+
+    @abstractmethod
+    def exercise(self) -> None:
+        """Measure something small, as an ordinary message would be."""
+
     def refuse(self, cause: Cause) -> None:
         """All statistics of this message are unknown."""
         self.values[:] = np.nan
