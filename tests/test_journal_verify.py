@@ -16,7 +16,8 @@ from edge_monitor.journal.keys import SigningKey
 from edge_monitor.journal.merkle import leaf_hash
 from edge_monitor.journal.reader import Reader
 from edge_monitor.journal.records import WallStatus, decode_payload, decode_record
-from edge_monitor.journal.verify import Report, verify
+from edge_monitor.journal.report import Report
+from edge_monitor.journal.verify import verify
 
 KEY = SigningKey("robot", bytes(range(32)))
 OTHER = SigningKey("robot", bytes(32))

@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from ..journal.records import Record
-    from ..journal.verify import Report
+    from ..journal.report import Report
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 DATABASE = click.argument("db", type=FILE)
