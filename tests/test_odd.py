@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from itertools import pairwise, product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -336,3 +337,12 @@ def test_modes_are_ranked_apart_and_options_checked() -> None:
     for bad in ((), (np.array([]),), (np.array([math.nan]),)):
         with pytest.raises(ValueError, match="hard cases"):
             HardCaseOptions(bad)
+
+
+def test_the_page_names_every_bin(root: Path) -> None:
+    """docs/odd.md names all axes, bins and statuses."""
+    page = (root / "docs" / "odd.md").read_text()
+    for axis, bins in BINS.items():
+        assert f"| {axis.name.lower()} |" in page
+        assert all(f"`{name}`" in page for name in bins)
+    assert all(f"{edge:g}" in page for edges in VIBRATION_EDGES.values() for edge in edges)

@@ -507,3 +507,11 @@ def test_scans_of_a_real_recording_equal_the_oracle(data_dir: Path, path: str) -
     shaking = samples[samples["signal"] == len(scan.NAMES)]
     known = shaking["value"][shaking["flags"] & FLAG_CAUSE == 0]
     assert len(known) > 100 and known.min() > 0 and known.max() < 0.5  # m/s^2: a rig that stands
+
+
+def test_the_page_names_every_statistic(root: Path) -> None:
+    """docs/checks/perception.md has a row for each statistic of each sensor."""
+    page = (root / "docs" / "checks" / "perception.md").read_text()
+    ends = {"return_ratio.0", "return_ratio.7", "band.0", "band.3"}  # the page writes ranges as their ends
+    for names in (image.NAMES, scan.NAMES, cloud.NAMES, inertial.NAMES, detections.FIXED):
+        assert all(f"`{name}`" in page for name in names if "." not in name or name in ends)
