@@ -1,7 +1,7 @@
 """The journal beside what it stands on: bare SQLite, WAL and ``synchronous=FULL``, one row an event, on the same disk.
 
-Ours and the peers take turns in small rounds, so that all of them meet the same disk; a figure is from the median
-commit. Durable commits wait for the disk, so rates are by the wall clock; the CPU time of a commit is a row of its own.
+Ours and the peers take turns of ten commits, so that all of them meet the same disk. Durable commits wait for the disk,
+so rates are by the wall clock, from the median commit; the CPU time of a commit, from the best turn, is its own row.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ def database_at(path: Path) -> sqlite3.Connection:
 
 
 def measure(turns: int, calls: dict[str, Callable[[], object]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Median seconds, and mean CPU seconds, of one call of each; they take turns of ``PER_TURN`` calls."""
+    """Median seconds, and least CPU seconds, of one call of each; they take turns of ``PER_TURN`` calls."""
     walls: dict[str, list[float]] = {name: [] for name in calls}
-    cpus = dict.fromkeys(calls, 0.0)
+    cpus = dict.fromkeys(calls, float("inf"))
     for _ in range(turns):
         for name, call in calls.items():
             cpu = time.process_time()
@@ -71,9 +71,9 @@ def measure(turns: int, calls: dict[str, Callable[[], object]]) -> tuple[dict[st
                 started = time.perf_counter()
                 call()
                 walls[name].append(time.perf_counter() - started)
-            cpus[name] += time.process_time() - cpu
+            cpus[name] = min(cpus[name], (time.process_time() - cpu) / PER_TURN)
     medians = {name: statistics.median(times) for name, times in walls.items()}
-    return medians, {name: cpu / (turns * PER_TURN) for name, cpu in cpus.items()}
+    return medians, cpus
 
 
 def row(name: str, unit: str, figures: dict[str, float]) -> dict:

@@ -19,8 +19,10 @@ from ..errors import ConfigError
 
 APPLICATION_ID = 0x454D4A31  #: "EMJ1"
 FORMAT = "edge-monitor journal v1"
-WAL_BYTES = 4 << 20  #: about so much is written to the WAL before it is moved back into the file
-_COMMIT_BYTES = 16 << 10  #: pages that a commit touches whatever it holds
+#: About so much is written to the WAL before it is moved back into the file. From then on the WAL is written over in
+#: place, which needs one flush of the disk a commit, where a file that grows often needs two.
+WAL_BYTES = 2 << 20
+_COMMIT_BYTES = 12 << 10  #: pages that a commit touches whatever it holds
 
 #: The rules keep honest hands from slipping; what keeps dishonest ones out is the signed tree.
 _RULES = (
