@@ -39,8 +39,8 @@ def evaluate(check, state, signals, table, ring, pool, now, after):  # type: ign
         return valid(check, signals)
     elif code == GEOFENCE:
         return geofence(check, signals, table)
-    elif pool is not None:
+    elif pool is not None:  # noqa: SIM102
         # A plan without detectors hands over no pool, and its kernel compiles without this branch (13 s instead of 34).
-        if code == DRIFT:  # noqa: SIM102
+        if code == DRIFT:
             return drift(check, state, signals, table, pool)
     return _UNKNOWN, _DEPENDENCY, _NAN, _NAN, _NAN

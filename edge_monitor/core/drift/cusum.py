@@ -2,8 +2,7 @@
 
 Conditional expressions stand where ``max`` would: they compile without a jump, which random data mispredicts.
 
-Sources: E. S. Page, Biometrika 41 (1954) 100; D. Siegmund, Sequential Analysis (1985) for the run length;
-S. W. Roberts, Technometrics 1 (1959) 239.
+Sources: E. S. Page, Biometrika 41 (1954) 100; S. W. Roberts, Technometrics 1 (1959) 239.
 """
 
 from __future__ import annotations
@@ -20,31 +19,6 @@ VARIANCE_STATE = 2
 def cusum_params(threshold: float, k: float) -> tuple[float, ...]:
     """``k``: the allowance, half of the shift that is to be found, in deviations."""
     return threshold, k
-
-
-def cusum_run_length(threshold: float, k: float) -> float:
-    """Mean number of values between false alarms of the two-sided CUSUM on independent N(0, 1) (Siegmund 1985)."""
-    b = threshold + 1.166
-    if k == 0:
-        return b * b / 2
-    x = 2 * k * b
-    if x > 700:
-        return math.inf
-    return (math.exp(x) - x - 1) / (2 * k * k) / 2
-
-
-def cusum_threshold(run_length: float, k: float) -> float:
-    """The threshold whose mean run length is ``run_length`` values; the inverse of :func:`cusum_run_length`."""
-    low, high = 0.0, 1.0
-    while cusum_run_length(high, k) < run_length:
-        high *= 2
-    for _ in range(80):
-        middle = (low + high) / 2
-        if cusum_run_length(middle, k) < run_length:
-            low = middle
-        else:
-            high = middle
-    return high
 
 
 @inlined

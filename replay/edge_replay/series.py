@@ -1,0 +1,99 @@
+"""A signal of a recording as arrays, its division into folds, and its samples on a regular grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+#: Shares of the reference: fitting, thresholds, certifying. The last counts exceedances, hence the largest.
+FOLDS = (0.25, 0.25, 0.5)
+FIT, SET, CERTIFY = range(3)
+#: An interval of more than so many periods is a gap.
+GAP_PERIODS = 2.5
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One signal in one recording: ``t`` (n,) int64 ns, ascending; ``x`` (n,) float64, NaN where unknown; ``mode`` (n,)
+    the mode signal in force at each sample (NaN where unknown), or None where the signal has no modes."""
+
+    source: str
+    digest: str
+    t: npt.NDArray[np.int64]
+    x: Array
+    mode: Array | None = None
+
+    @property
+    def seconds(self) -> float:
+        """From the first to the last sample."""
+        return float(self.t[-1] - self.t[0]) / 1e9 if len(self.t) > 1 else 0.0
+
+    def part(self, start: float, end: float) -> Series:
+        """The samples between two shares of its number."""
+        a, b = round(start * len(self.t)), round(end * len(self.t))
+        return Series(self.source, self.digest, self.t[a:b], self.x[a:b], None if self.mode is None else self.mode[a:b])
+
+
+def period_of(series: Sequence[Series]) -> float:
+    """Median interval in seconds; 0 where there are not two samples."""
+    intervals = [np.diff(one.t) for one in series if len(one.t) > 1]
+    return float(np.median(np.concatenate(intervals))) / 1e9 if intervals else 0.0
+
+
+def by_recording(series: Sequence[Series]) -> tuple[list[list[Series]], bool]:
+    """The folds, and whether they consist of whole recordings.
+
+    Three or more recordings: the longest goes first to the fold that lacks most. Fewer: each is cut in three, in order,
+    so that the folds are neighbours of one drive and know nothing of another.
+    """
+    folds: list[list[Series]] = [[], [], []]
+    if len(series) < len(FOLDS):
+        edges = np.cumsum((0.0, *FOLDS))
+        for one in series:
+            for fold, start, end in zip(folds, edges, edges[1:], strict=False):
+                fold.append(one.part(float(start), float(end)))
+        return folds, False
+    total = sum(one.seconds for one in series) or 1.0
+    lacking = [share * total for share in FOLDS]
+    for place, one in enumerate(sorted(series, key=lambda one: (-one.seconds, one.source))):
+        empty = [i for i in range(len(FOLDS)) if not folds[i]]
+        choice = empty if len(series) - place <= len(empty) else range(len(FOLDS))
+        fold_index = max(choice, key=lambda i: lacking[i])
+        folds[fold_index].append(one)
+        lacking[fold_index] -= one.seconds
+    return folds, True
+
+
+def regular(one: Series, period: float, block: int, mode: float | None = None, skip: int = 0) -> Array:
+    """The samples in ``mode`` with NaN where one is missing, as the pipeline's batch form takes them.
+
+    A short gap is one NaN; a gap longer than a block, a change of mode, and the end are ``block + 1`` of them, which
+    start the block anew. ``skip``: samples left out at the start.
+    """
+    x = one.x[skip:].copy()
+    t = one.t[skip:]
+    if mode is not None and one.mode is not None:
+        x = np.where(one.mode[skip:] == mode, x, np.nan)
+        other = one.mode[skip:] != mode
+    else:
+        other = np.zeros(len(x), bool)
+    if len(x) == 0:
+        return np.full(block + 1, np.nan)
+    steps = np.diff(t, append=t[-1:]) / 1e9
+    missing = np.where(steps > GAP_PERIODS * period, 1, 0)
+    missing[steps > max(block, 10) * period] = block + 1
+    leaves = np.append(other[1:] != other[:-1], False)
+    missing[leaves] = block + 1
+    missing[-1] = block + 1
+    keep = ~other | leaves
+    result = np.repeat(np.where(keep, x, np.nan), np.where(keep, 1, 0) + np.where(keep, missing, 0))
+    starts = np.cumsum(np.where(keep, 1 + missing, 0)) - np.where(keep, 1 + missing, 0)
+    first = np.zeros(len(result), bool)
+    first[starts[keep]] = True
+    result[~first] = np.nan
+    return result
