@@ -11,7 +11,10 @@ from __future__ import annotations
 import math
 
 from .checks.dispatch import evaluate
+from .checks.temporal import reset, run
+from .formula import program
 from .jit import inlined, kernel
+from .memory import arrays_of
 from .samples import (
     FLAG_CAUSE,
     FLAG_END,
@@ -37,7 +40,8 @@ NAN, WARMING, CLOCK_CAUSE = int(Cause.NAN), int(Cause.WARMING), int(Cause.CLOCK)
 CHECK, INPUT, VALUE = int(TransitionKind.CHECK), int(TransitionKind.INPUT), int(TransitionKind.VALUE)
 CLOCK, LATCH = int(TransitionKind.CLOCK), int(TransitionKind.LATCH)
 ON_MODE_CHANGE, ON_MISSION_END, MANUAL = int(Latch.ON_MODE_CHANGE), int(Latch.ON_MISSION_END), int(Latch.MANUAL)
-ROLE_MODE, ROLE_ACTIVE = 1, 2
+SIGNAL = program.SIGNAL
+ROLE_MODE, ROLE_ACTIVE, ROLE_DERIVED = 1, 2, 4
 _NEVER, _UNSEEN = int(NEVER), int(UNSEEN)
 _NAN = math.nan
 
@@ -74,11 +78,11 @@ def seal(out, before, n):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def account(state, head, t):  # type: ignore[no-untyped-def]
+def account(state, m, t):  # type: ignore[no-untyped-def]
     """Book the time since the last change on the verdict that ends at ``t``."""
     since = state["t_changed"]
     if since == _UNSEEN:
-        since = head["first"]
+        since = m.head[0]["first"]
     if state["verdict"] == FAIL:
         state["fail_ns"] += t - since
     elif state["verdict"] == UNKNOWN:
@@ -87,11 +91,11 @@ def account(state, head, t):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def settle(i, t, decided, after, head, checks, states, signals, table, ring, pool, out, n):  # type: ignore[no-untyped-def]
+def settle(i, t, decided, after, m, out, n):  # type: ignore[no-untyped-def]
     """Evaluate check ``i`` at ``t``, debounce, latch, and write a transition where the verdict changed."""
-    check = checks[i]
-    state = states[i]
-    raw, cause, margin, value, limit = evaluate(check, state, signals, table, ring, pool, t, after)
+    check = m.checks[i]
+    state = m.states[i]
+    raw, cause, margin, value, limit = evaluate(check, state, m, t, after)
     state["raw"] = raw
     state["margin"] = margin
     state["value"] = value
@@ -142,10 +146,9 @@ def settle(i, t, decided, after, head, checks, states, signals, table, ring, poo
     if state["latched"] != 0:
         verdict = FAIL
     state["cause"] = cause if verdict == UNKNOWN else NONE
-    soonest = min(state["due"], state["wake"])
-    head["next"] = min(head["next"], soonest)
+    m.head[0]["next"] = min(m.head[0]["next"], state["due"], state["wake"])
     if verdict != old:
-        account(state, head, t)
+        account(state, m, t)
         state["verdict"] = verdict
         if verdict == FAIL:
             state["fails"] += 1
@@ -171,62 +174,62 @@ def settle(i, t, decided, after, head, checks, states, signals, table, ring, poo
 
 
 @inlined
-def list_check(i, head, states, checks_listed):  # type: ignore[no-untyped-def]
+def list_check(i, m):  # type: ignore[no-untyped-def]
     """Put a check on the open instant's list, once, keeping the list in ascending order."""
-    if states[i]["listed"] != 0:
+    if m.states[i]["listed"] != 0:
         return
-    states[i]["listed"] = 1
-    k = head["n_checks"]
-    while k > 0 and checks_listed[k - 1] > i:
-        checks_listed[k] = checks_listed[k - 1]
+    m.states[i]["listed"] = 1
+    k = m.head[0]["n_checks"]
+    while k > 0 and m.checks_listed[k - 1] > i:
+        m.checks_listed[k] = m.checks_listed[k - 1]
         k -= 1
-    checks_listed[k] = i
-    head["n_checks"] += 1
+    m.checks_listed[k] = i
+    m.head[0]["n_checks"] += 1
 
 
 @inlined
-def list_readers(s, head, plan_signals, refs, states, checks_listed):  # type: ignore[no-untyped-def]
-    start = plan_signals[s]["refs_start"]
-    for k in range(start, start + plan_signals[s]["refs_len"]):
-        list_check(refs[k], head, states, checks_listed)
+def list_readers(s, m):  # type: ignore[no-untyped-def]
+    start = m.plan_signals[s]["refs_start"]
+    for k in range(start, start + m.plan_signals[s]["refs_len"]):
+        list_check(m.refs[k], m)
 
 
 @inlined
-def settle_listed(t, decided, after, head, checks, states, signals, table, ring, pool, checks_listed, out, n):  # type: ignore[no-untyped-def]
-    for k in range(head["n_checks"]):
-        i = checks_listed[k]
-        states[i]["listed"] = 0
-        n = settle(i, t, decided, after, head, checks, states, signals, table, ring, pool, out, n)
-    head["n_checks"] = 0
+def settle_listed(t, decided, after, m, out, n):  # type: ignore[no-untyped-def]
+    for k in range(m.head[0]["n_checks"]):
+        i = m.checks_listed[k]
+        m.states[i]["listed"] = 0
+        n = settle(i, t, decided, after, m, out, n)
+    m.head[0]["n_checks"] = 0
     return n
 
 
 @inlined
-def unlatch(i, t, decided, head, states, checks_listed, out, n):  # type: ignore[no-untyped-def]
+def unlatch(i, t, decided, m, out, n):  # type: ignore[no-untyped-def]
     """Release a latch whose condition has cleared, and restart the check's timers."""
-    state = states[i]
+    state = m.states[i]
     if state["latched"] == 0 or state["known"] != PASS or state["raw"] != PASS:
         return n
     state["latched"] = 0
     state["fail_since"] = _UNSEEN
     state["pass_since"] = _UNSEEN
-    list_check(i, head, states, checks_listed)
+    list_check(i, m)
     return emit(out, n, t, decided, LATCH, i, PASS, NONE, FAIL, state["margin"], state["value"], state["limit"], 0)
 
 
 @inlined
-def unlatch_all(which, t, decided, head, checks, states, checks_listed, out, n):  # type: ignore[no-untyped-def]
-    for i in range(len(checks)):
-        if checks[i]["latch"] == which:
-            n = unlatch(i, t, decided, head, states, checks_listed, out, n)
+def unlatch_all(which, t, decided, m, out, n):  # type: ignore[no-untyped-def]
+    for i in range(len(m.checks)):
+        if m.checks[i]["latch"] == which:
+            n = unlatch(i, t, decided, m, out, n)
     return n
 
 
 @inlined
-def show(s, t, decided, plan_signals, signals, out, n):  # type: ignore[no-untyped-def]
+def show(s, t, decided, m, out, n):  # type: ignore[no-untyped-def]
     """Tell watchers of a signal its new value, or that it has none."""
-    signal = signals[s]
-    watch = plan_signals[s]["watch"]
+    signal = m.signals[s]
+    watch = m.plan_signals[s]["watch"]
     if watch == 0:
         return n
     changed = signal["cause"] != signal["shown_cause"] or (
@@ -244,74 +247,136 @@ def show(s, t, decided, plan_signals, signals, out, n):  # type: ignore[no-untyp
 
 
 @inlined
-def fire(
-    limit, decided, head, plan_signals, checks, refs, table, signals, states, ring, pool, checks_listed, out, n, room
-):  # type: ignore[no-untyped-def]
+def soonest(wakes, due):  # type: ignore[no-untyped-def]
+    """The earlier of ``due`` and the time at which a derived signal changes by itself."""
+    if wakes is None:
+        return due
+    for d in range(len(wakes)):
+        due = min(due, wakes[d])
+    return due
+
+
+@inlined
+def forget(node_states, wakes):  # type: ignore[no-untyped-def]
+    """Put all formulas and derived signals back to their beginning."""
+    if node_states is None:
+        return
+    for k in range(len(node_states)):
+        reset(node_states[k])
+    for d in range(len(wakes)):
+        wakes[d] = _NEVER
+
+
+@inlined
+def derive(derived, t, decided, m, out, n):  # type: ignore[no-untyped-def]
+    """Bring derived signals up to date, each after those it is made of: where an input changed, or its time has come."""
+    if derived is None:
+        return n
+    for d in range(len(derived)):
+        row = derived[d]
+        start = row["node_start"]
+        touched = m.wakes[d] <= t
+        for k in range(start, start + row["node_len"]):
+            if m.nodes[k]["op"] == SIGNAL:
+                source = m.signals[m.nodes[k]["signal"]]
+                if source["count"] != m.node_states[k]["n"] or source["cause"] != m.node_states[k]["cause"]:
+                    touched = True
+        if not touched:
+            continue
+        m.wakes[d] = run(start, row["node_len"], m.nodes, m.node_states, m.signals, m.ring, t)
+        m.head[0]["next"] = min(m.head[0]["next"], m.wakes[d])
+        root = m.node_states[start + row["node_len"] - 1]
+        s = row["signal"]
+        signal = m.signals[s]
+        known = root["cause"] == NONE
+        changed = known and (signal["cause"] != NONE or signal["value"] != root["lo"])
+        if root["fresh"] == 0 and not changed and signal["cause"] == root["cause"]:
+            continue
+        if changed or (root["fresh"] != 0 and root["cause"] != NEVER_RECEIVED):
+            signal["count"] += 1
+        signal["t"] = t
+        signal["cause"] = root["cause"]
+        signal["value"] = root["lo"] if known else _NAN
+        signal["deadline"] = _NEVER
+        if known and m.plan_signals[s]["max_age"] != _NEVER:
+            signal["deadline"] = t + m.plan_signals[s]["max_age"]
+            m.head[0]["next"] = min(m.head[0]["next"], signal["deadline"])
+        n = show(s, t, decided, m, out, n)
+        list_readers(s, m)
+    return n
+
+
+@inlined
+def fire(limit, decided, m, out, n, room):  # type: ignore[no-untyped-def]
     """Fire every deadline earlier than ``limit``, each at its own time. Answers ``(rows, done)``; not done: out is full."""
-    while head["next"] < limit:
+    while m.head[0]["next"] < limit:
         due = _NEVER
-        for s in range(len(signals)):
-            due = min(due, signals[s]["deadline"])
-        for i in range(len(states)):
-            due = min(due, states[i]["due"])
-            due = min(due, states[i]["wake"])
-        head["next"] = due
+        for s in range(len(m.signals)):
+            due = min(due, m.signals[s]["deadline"])
+        for i in range(len(m.states)):
+            due = min(due, m.states[i]["due"])
+            due = min(due, m.states[i]["wake"])
+        due = soonest(m.wakes, due)
+        m.head[0]["next"] = due
         if due >= limit:
             break
         if n + room > len(out):
             return n, False
-        head["now"] = due
+        m.head[0]["now"] = due
         before = n
-        for s in range(len(signals)):
-            if signals[s]["deadline"] == due:
-                signals[s]["deadline"] = _NEVER
-                signals[s]["cause"] = STALE
-                signals[s]["lost"] = 1
-                n = emit(out, n, due, decided, INPUT, s, UNKNOWN, STALE, PASS, _NAN, _NAN, _NAN, 0)
-                n = show(s, due, decided, plan_signals, signals, out, n)
-                list_readers(s, head, plan_signals, refs, states, checks_listed)
-        for i in range(len(states)):
-            if states[i]["due"] == due or states[i]["wake"] == due:
-                list_check(i, head, states, checks_listed)
-        n = settle_listed(due, decided, True, head, checks, states, signals, table, ring, pool, checks_listed, out, n)
+        for s in range(len(m.signals)):
+            if m.signals[s]["deadline"] == due:
+                m.signals[s]["deadline"] = _NEVER
+                m.signals[s]["cause"] = STALE
+                if m.plan_signals[s]["role"] & ROLE_DERIVED == 0:
+                    m.signals[s]["lost"] = 1
+                    n = emit(out, n, due, decided, INPUT, s, UNKNOWN, STALE, PASS, _NAN, _NAN, _NAN, 0)
+                n = show(s, due, decided, m, out, n)
+                list_readers(s, m)
+        n = derive(m.derived, due, decided, m, out, n)
+        for i in range(len(m.states)):
+            if m.states[i]["due"] == due or m.states[i]["wake"] == due:
+                list_check(i, m)
+        n = settle_listed(due, decided, True, m, out, n)
         seal(out, before, n)
     return n, True
 
 
 @inlined
-def jump(t, head, plan_signals, checks, table, signals, states, ring, pool, out, n):  # type: ignore[no-untyped-def]
+def jump(t, m, out, n):  # type: ignore[no-untyped-def]
     """The stream stepped back to ``t``: signals become never received, timers are cleared, latches stay."""
     start = n
-    before = head["now"]
-    head["jumps"] += 1
-    head["next"] = _NEVER
+    before = m.head[0]["now"]
+    m.head[0]["jumps"] += 1
+    m.head[0]["next"] = _NEVER
     n = emit(out, n, t, t, CLOCK, -1, UNKNOWN, CLOCK_CAUSE, PASS, _NAN, (t - before) / 1e9, _NAN, 0)
-    head["now"] = t
-    for s in range(len(signals)):
-        signal = signals[s]
+    m.head[0]["now"] = t
+    for s in range(len(m.signals)):
+        signal = m.signals[s]
         signal["deadline"] = _NEVER
         signal["count"] = 0
         signal["cause"] = NEVER_RECEIVED
         signal["lost"] = 0
-        n = show(s, t, t, plan_signals, signals, out, n)
-    for i in range(len(states)):
-        state = states[i]
-        account(state, head, before)
+        n = show(s, t, t, m, out, n)
+    forget(m.node_states, m.wakes)
+    for i in range(len(m.states)):
+        state = m.states[i]
+        account(state, m, before)
         state["t_changed"] = t
         state["fail_since"] = _UNSEEN
         state["pass_since"] = _UNSEEN
         state["wake"] = _NEVER
         state["known"] = NO_VERDICT
-        n = settle(i, t, t, False, head, checks, states, signals, table, ring, pool, out, n)
+        n = settle(i, t, t, False, m, out, n)
     return seal(out, start, n)
 
 
 @inlined
-def take(sample, head, plan_signals, signals, signals_listed):  # type: ignore[no-untyped-def]
+def take(sample, m):  # type: ignore[no-untyped-def]
     """Put one sample in force."""
     s = sample["signal"]
-    signal = signals[s]
-    t = head["now"]
+    signal = m.signals[s]
+    t = m.head[0]["now"]
     cause = sample["flags"] & FLAG_CAUSE
     if cause == NONE and math.isnan(sample["value"]):
         cause = NAN
@@ -319,57 +384,58 @@ def take(sample, head, plan_signals, signals, signals_listed):  # type: ignore[n
     signal["count"] += 1
     signal["cause"] = cause
     signal["value"] = sample["value"] if cause == NONE else _NAN
-    if plan_signals[s]["max_age"] != _NEVER:
-        signal["deadline"] = t + plan_signals[s]["max_age"]
-        head["next"] = min(head["next"], signal["deadline"])
+    if m.plan_signals[s]["max_age"] != _NEVER:
+        signal["deadline"] = t + m.plan_signals[s]["max_age"]
+        m.head[0]["next"] = min(m.head[0]["next"], signal["deadline"])
     if signal["listed"] == 0:
         signal["listed"] = 1
-        signals_listed[head["n_signals"]] = s
-        head["n_signals"] += 1
+        m.signals_listed[m.head[0]["n_signals"]] = s
+        m.head[0]["n_signals"] += 1
 
 
 @inlined
-def close(head, plan_signals, checks, refs, table, signals, states, ring, pool, signals_listed, checks_listed, out, n):  # type: ignore[no-untyped-def]
+def close(m, out, n):  # type: ignore[no-untyped-def]
     """End an instant: tell watchers, clear latches that a mode change clears, evaluate what was touched."""
-    t = head["now"]
+    t = m.head[0]["now"]
     start = n
-    for k in range(head["n_signals"]):
-        s = signals_listed[k]
-        signal = signals[s]
+    for k in range(m.head[0]["n_signals"]):
+        s = m.signals_listed[k]
+        signal = m.signals[s]
         signal["listed"] = 0
         if signal["lost"] != 0:
             signal["lost"] = 0
             n = emit(out, n, t, t, INPUT, s, PASS, NONE, UNKNOWN, _NAN, _NAN, _NAN, 0)
-        role = plan_signals[s]["role"]
+        role = m.plan_signals[s]["role"]
         if role != 0 and signal["cause"] == NONE and signal["shown_cause"] == NONE:
             if role & ROLE_MODE != 0 and signal["value"] != signal["shown"]:
-                n = unlatch_all(ON_MODE_CHANGE, t, t, head, checks, states, checks_listed, out, n)
+                n = unlatch_all(ON_MODE_CHANGE, t, t, m, out, n)
             if role & ROLE_ACTIVE != 0:
-                active = plan_signals[s]["active_value"]
+                active = m.plan_signals[s]["active_value"]
                 if signal["shown"] == active and signal["value"] != active:
-                    n = unlatch_all(ON_MODE_CHANGE, t, t, head, checks, states, checks_listed, out, n)
-                    n = unlatch_all(ON_MISSION_END, t, t, head, checks, states, checks_listed, out, n)
-        n = show(s, t, t, plan_signals, signals, out, n)
-        list_readers(s, head, plan_signals, refs, states, checks_listed)
-    head["n_signals"] = 0
-    head["open"] = 0
-    n = settle_listed(t, t, False, head, checks, states, signals, table, ring, pool, checks_listed, out, n)
+                    n = unlatch_all(ON_MODE_CHANGE, t, t, m, out, n)
+                    n = unlatch_all(ON_MISSION_END, t, t, m, out, n)
+        n = show(s, t, t, m, out, n)
+        list_readers(s, m)
+    m.head[0]["n_signals"] = 0
+    m.head[0]["open"] = 0
+    n = derive(m.derived, t, t, m, out, n)
+    n = settle_listed(t, t, False, m, out, n)
     return seal(out, start, n)
 
 
 @inlined
-def command(item, kind, head, plan_signals, checks, refs, table, signals, states, ring, pool, checks_listed, out, n):  # type: ignore[no-untyped-def]
+def command(item, kind, m, out, n):  # type: ignore[no-untyped-def]
     """Carry out one command at the time reached. Commands are never dropped: an early one acts now."""
-    t = head["now"]
+    t = m.head[0]["now"]
     start = n
     if kind == ITEM_RESET_LATCH:
-        n = unlatch(item["signal"], t, t, head, states, checks_listed, out, n)
+        n = unlatch(item["signal"], t, t, m, out, n)
     elif kind == ITEM_MISSION_END:
-        n = unlatch_all(ON_MODE_CHANGE, t, t, head, checks, states, checks_listed, out, n)
-        n = unlatch_all(ON_MISSION_END, t, t, head, checks, states, checks_listed, out, n)
+        n = unlatch_all(ON_MODE_CHANGE, t, t, m, out, n)
+        n = unlatch_all(ON_MISSION_END, t, t, m, out, n)
     elif kind == ITEM_SOURCE_STATUS:
         s = item["signal"]
-        signal = signals[s]
+        signal = m.signals[s]
         cause = item["flags"] & FLAG_CAUSE
         if cause != NONE or signal["lost"] != 0:
             if cause == NONE:  # the source is there again: known once it speaks
@@ -379,29 +445,29 @@ def command(item, kind, head, plan_signals, checks, refs, table, signals, states
             signal["deadline"] = _NEVER
             signal["cause"] = cause
             signal["lost"] = 1
-            n = show(s, t, t, plan_signals, signals, out, n)
-            list_readers(s, head, plan_signals, refs, states, checks_listed)
-    n = settle_listed(t, t, False, head, checks, states, signals, table, ring, pool, checks_listed, out, n)
+            n = show(s, t, t, m, out, n)
+            list_readers(s, m)
+            n = derive(m.derived, t, t, m, out, n)
+    n = settle_listed(t, t, False, m, out, n)
     return seal(out, start, n)
 
 
 @kernel
-def advance(items, until, finish, plan_signals, checks, refs, table, head_row, signals, states, ring, pool, lists, out):  # type: ignore[no-untyped-def]
+def advance(items, until, finish, plan, state, formulas, detectors, out):  # type: ignore[no-untyped-def]
     """Walk ``items`` and then time up to ``until``. Answers ``(items consumed, rows written, status)``.
 
     ``FULL``: ``out`` cannot hold what one more instant may emit; called again with the rest it goes on. ``STRANGER``: the
     next item names a signal or check that the plan does not have.
-    ``finish`` != 0 fires deadlines at ``until`` too. ``lists`` is room for the open instant: signals, then checks.
+    ``finish`` != 0 fires deadlines at ``until`` too. ``plan`` and ``state`` are the buffers of ``core.memory``.
     """
-    head = head_row[0]
-    signals_listed = lists[: len(signals)]
-    checks_listed = lists[len(signals) :]
-    room = 2 * len(signals) + 3 * len(states) + 4
+    m = arrays_of(plan, state, formulas, detectors)
+    head = m.head[0]
+    room = 2 * len(m.signals) + 3 * len(m.states) + 4
     n = 0
     for k in range(len(items)):
         item = items[k]
         kind = (item["flags"] >> ITEM_SHIFT) & 0xFF
-        subjects = len(states) if kind == ITEM_RESET_LATCH else len(signals)
+        subjects = len(m.states) if kind == ITEM_RESET_LATCH else len(m.signals)
         if (item["signal"] < 0 or item["signal"] >= subjects) and kind != ITEM_UNTIL and kind != ITEM_MISSION_END:
             return k, n, STRANGER
         end = kind != ITEM_SAMPLE or (item["flags"] & FLAG_END) != 0
@@ -418,25 +484,9 @@ def advance(items, until, finish, plan_signals, checks, refs, table, head_row, s
                 else:
                     if n + 2 * room > len(out):
                         return k, n, FULL
-                    n = jump(t, head, plan_signals, checks, table, signals, states, ring, pool, out, n)
+                    n = jump(t, m, out, n)
             if head["open"] == 0:
-                n, done = fire(
-                    t,
-                    t,
-                    head,
-                    plan_signals,
-                    checks,
-                    refs,
-                    table,
-                    signals,
-                    states,
-                    ring,
-                    pool,
-                    checks_listed,
-                    out,
-                    n,
-                    room,
-                )
+                n, done = fire(t, t, m, out, n, room)
                 if not done:
                     return k, n, FULL
                 head["now"] = t
@@ -447,9 +497,7 @@ def advance(items, until, finish, plan_signals, checks, refs, table, head_row, s
         if kind == ITEM_UNTIL:
             continue
         if kind != ITEM_SAMPLE:
-            n = command(
-                item, kind, head, plan_signals, checks, refs, table, signals, states, ring, pool, checks_listed, out, n
-            )
+            n = command(item, kind, m, out, n)
             continue
         if head["open"] == 2:
             head["dropped"] += 1
@@ -457,44 +505,14 @@ def advance(items, until, finish, plan_signals, checks, refs, table, head_row, s
                 head["open"] = 0
             continue
         head["samples"] += 1
-        take(item, head, plan_signals, signals, signals_listed)
+        take(item, m)
         if end:
-            n = close(
-                head,
-                plan_signals,
-                checks,
-                refs,
-                table,
-                signals,
-                states,
-                ring,
-                pool,
-                signals_listed,
-                checks_listed,
-                out,
-                n,
-            )
+            n = close(m, out, n)
     if until > head["now"] or (finish != 0 and until == head["now"]):
         if head["now"] == _UNSEEN:
             head["now"] = until
             head["first"] = until
-        n, done = fire(
-            until + finish,
-            until,
-            head,
-            plan_signals,
-            checks,
-            refs,
-            table,
-            signals,
-            states,
-            ring,
-            pool,
-            checks_listed,
-            out,
-            n,
-            room,
-        )
+        n, done = fire(until + finish, until, m, out, n, room)
         if not done:
             return len(items), n, FULL
         head["now"] = until

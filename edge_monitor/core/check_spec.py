@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .formula.term import Term
 from .samples import Latch
 
 
@@ -20,6 +21,7 @@ class CheckSpec:
     signals: tuple[str, ...]
     params: dict[str, float] = field(default_factory=dict)
     table: tuple[float, ...] = ()
+    formula: Term | None = None  #: of a ``formula`` check
     texts: tuple[str, ...] = ()  #: allowed texts of a text signal; the plan turns them into numbers of the text table
     fail_for: int = 0
     pass_for: int = 0

@@ -8,47 +8,52 @@ import numba
 import numpy as np
 
 from .advance import DONE, NO_VERDICT, STRANGER, advance
+from .checks.temporal import reset
+from .memory import views
 from .plan import Plan
 from .samples import FLAG_END, NEVER, SAMPLE, TRANSITION, UNSEEN, Cause, Verdict
-from .state import CHECK_STATE, HEAD, RING, SIGNAL_STATE
 
 _NO_ITEMS = np.empty(0, SAMPLE)
+_NO_ROWS = np.empty(0, TRANSITION)
 
 # Interpreted kernels run on NumPy scalars, which warn where compiled code is silent (inf - inf, division by zero).
 _advance = np.errstate(all="ignore")(advance) if getattr(numba.config, "DISABLE_JIT", False) else advance
+_reset = getattr(reset, "py_func", reset)
 
 
 class Engine:
     """Runs a plan over one ordered stream of items.
 
-    State is six flat arrays and nothing else; equal plans and streams give equal transitions and equal ``digest()``,
+    State is one flat buffer and nothing else; equal plans and streams give equal transitions and equal ``digest()``,
     however the stream is cut into calls. Not thread-safe: one thread owns an engine.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        signals, checks = len(plan.signals), len(plan.checks)
-        self._head = np.zeros(1, HEAD)
-        self._signals = np.zeros(signals, SIGNAL_STATE)
-        self._checks = np.zeros(checks, CHECK_STATE)
-        self._ring = np.zeros(max(plan.ring, 1), RING)
-        self._pool = np.zeros(max(plan.pool, 1), np.float64)
-        self._lists = np.zeros(signals + checks, np.int32)
-        self._out = np.zeros(4 * (2 * signals + 3 * checks + 4) + 1024, TRANSITION)
-        self._head["now"] = self._head["first"] = UNSEEN
-        self._head["next"] = NEVER
-        self._signals["deadline"] = NEVER
-        self._signals["cause"] = self._signals["shown_cause"] = Cause.NEVER_RECEIVED
-        self._signals["value"] = self._signals["shown"] = np.nan
+        self._plan, size = plan.buffer()
+        self._state = np.zeros(size // 8, np.int64).view(np.uint8)
+        self._memory = memory = views(self._plan, self._state)
+        signals, checks = memory.signals, memory.states
+        self._out = np.zeros(4 * (2 * len(signals) + 3 * len(checks) + 4) + 1024, TRANSITION)
+        self._formulas = 1 if len(plan.nodes) else None
+        self._detectors = 1 if plan.pool else None
+        memory.head["now"] = memory.head["first"] = UNSEEN
+        memory.head["next"] = NEVER
+        signals["deadline"] = NEVER
+        signals["cause"] = signals["shown_cause"] = Cause.NEVER_RECEIVED
+        signals["value"] = signals["shown"] = np.nan
         for name in ("fail_since", "pass_since", "t_changed", "n0", "n2", "worst_t"):
-            self._checks[name] = UNSEEN
-        self._checks["due"] = self._checks["wake"] = NEVER
-        self._checks["verdict"] = self._checks["raw"] = Verdict.UNKNOWN
-        self._checks["cause"] = Cause.NEVER_RECEIVED
-        self._checks["known"] = NO_VERDICT
-        self._checks["worst"] = np.inf
+            checks[name] = UNSEEN
+        checks["due"] = checks["wake"] = NEVER
+        checks["verdict"] = checks["raw"] = Verdict.UNKNOWN
+        checks["cause"] = Cause.NEVER_RECEIVED
+        checks["known"] = NO_VERDICT
+        checks["worst"] = np.inf
         for name in ("margin", "value", "limit", "x0", "x1"):
-            self._checks[name] = np.nan
+            checks[name] = np.nan
+        memory.wakes[:] = NEVER
+        for node in memory.node_states:
+            _reset(node)
 
     def advance(self, items: np.ndarray = _NO_ITEMS, until: int | None = None) -> np.ndarray:
         """Take ``items`` ((n,) SAMPLE, in order), then let time pass up to ``until`` (ns).
@@ -66,35 +71,31 @@ class Engine:
         rows: list[np.ndarray] = []
         while True:
             taken, n, status = _advance(
-                items, until, finish, self.plan.signals, self.plan.checks, self.plan.refs, self.plan.table,
-                self._head, self._signals, self._checks, self._ring, self._pool if self.plan.pool else None,
-                self._lists, self._out,
-            )  # fmt: skip
+                items, until, finish, self._plan, self._state, self._formulas, self._detectors, self._out
+            )
             if status == DONE and not rows:
-                return self._out[:n].copy()
+                return self._rows(n) if n else _NO_ROWS
             if status == STRANGER:
                 raise IndexError(f"item {taken} names subject {items[taken]['signal']}, which the plan does not have")
-            rows.append(self._out[:n].copy())
+            rows.append(self._rows(n))
             if status == DONE:
                 return np.concatenate(rows)
             items = items[taken:]
 
+    def _rows(self, n: int) -> np.ndarray:
+        # As bytes, because NumPy copies rows of many fields one field at a time.
+        rows: np.ndarray = self._out[:n].view(np.uint8).copy().view(TRANSITION)
+        return rows
+
     def snapshot(self) -> bytes:
         """All state as bytes; ``restore`` of the same plan goes on from there, bit for bit."""
-        return b"".join(array.tobytes() for array in self._arrays())
+        return self._state.tobytes()
 
     def restore(self, snapshot: bytes) -> None:
         """Put back a ``snapshot``. Raises ``ValueError`` when it is not one of this plan's size."""
-        arrays = self._arrays()
-        if len(snapshot) != sum(array.nbytes for array in arrays):
+        if len(snapshot) != len(self._state):
             raise ValueError("the snapshot belongs to another plan: its size differs")
-        start = 0
-        for array in arrays:
-            array[:] = np.frombuffer(snapshot, array.dtype, len(array), start)
-            start += array.nbytes
-
-    def _arrays(self) -> list[np.ndarray]:
-        return [self._head, self._signals, self._checks, self._ring, self._pool, self._lists]
+        self._state[:] = np.frombuffer(snapshot, np.uint8)
 
     def digest(self) -> str:
         """Hex SHA-256 of plan and state."""
@@ -105,18 +106,20 @@ class Engine:
     @property
     def head(self) -> np.void:
         """The stream as a whole: a read-only row of ``HEAD``."""
-        row: np.void = self._head[0].copy()
+        row: np.void = self._memory.head[0].copy()
         return row
 
     @property
     def checks(self) -> np.ndarray:
         """(c,) CHECK_STATE: a copy of what each check holds now."""
-        return self._checks.copy()
+        rows: np.ndarray = self._memory.states.copy()
+        return rows
 
     @property
     def signals(self) -> np.ndarray:
         """(s,) SIGNAL_STATE: a copy of what each signal holds now."""
-        return self._signals.copy()
+        rows: np.ndarray = self._memory.signals.copy()
+        return rows
 
 
 def warm() -> None:

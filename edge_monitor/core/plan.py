@@ -11,23 +11,28 @@ import numpy.typing as npt
 
 from .check_spec import CheckSpec
 from .checks.registry import KINDS
+from .formula.program import NODE, Program, lower
+from .memory import plan_buffer
 from .samples import NEVER
 from .signals import Signal
-from .state import CHECK_ROW, SIGNAL_ROW
+from .state import CHECK_ROW, DERIVED_ROW, SIGNAL_ROW
 
 WATCH = {"": 0, "change": 1, "each": 2}
-ROLE_MODE, ROLE_ACTIVE = 1, 2
+ROLE_MODE, ROLE_ACTIVE, ROLE_DERIVED = 1, 2, 4
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Compiled checks. ``signals``: (s,) SIGNAL_ROW; ``checks``: (c,) CHECK_ROW; ``refs``: (r,) int32, the checks that
-    read each signal, ascending; ``table``: (n,) float64; ``ring``, ``pool``: state that the checks need, in entries."""
+    read each signal, ascending; ``table``: (n,) float64; ``nodes``: (k,) NODE, of all formulas and expressions;
+    ``derived``: (d,) DERIVED_ROW, each after those it reads; ``ring``, ``pool``: state that the checks need, in entries."""
 
     signals: np.ndarray
     checks: np.ndarray
     refs: npt.NDArray[np.int32]
     table: npt.NDArray[np.float64]
+    nodes: np.ndarray
+    derived: np.ndarray
     ring: int
     pool: int
     signal_specs: tuple[Signal, ...]
@@ -64,14 +69,44 @@ class Plan:
         signal_rows["watch"][roles] = np.maximum(
             signal_rows["watch"][roles], WATCH["change"]
         )  # changes of what was shown
+        ring = pool = 0
+        nodes: list[np.ndarray] = []
+        node_count = 0
+
+        def place(program: Program, subject: str, ring: int) -> tuple[int, int]:
+            """Put a program's nodes into the plan, their queues at ``ring``; the slice of them."""
+            nonlocal node_count
+            rows = program.nodes.copy()
+            own = np.array([index[name] for name in program.signals], np.int32)
+            reading = rows["signal"] >= 0
+            rows["signal"][reading] = own[rows["signal"][reading]]
+            rows["ring_start"] += ring
+            for node, text in program.texts:
+                if text_code is None:
+                    raise ValueError(f"{subject}: compares text, and there is no text table")
+                rows[node]["number"] = text_code(text)
+            nodes.append(rows)
+            node_count += len(rows)
+            return node_count - len(rows), len(rows)
+
+        derived = _ordered([signal for signal in signals if signal.expr is not None])
+        derived_rows = np.zeros(len(derived), DERIVED_ROW)
+        for row, signal in zip(derived_rows, derived, strict=True):
+            assert signal.expr is not None
+            program = lower(signal.expr, exact=True)
+            row["signal"] = index[signal.name]
+            row["node_start"], row["node_len"] = place(program, f"signal {signal.name}", ring)
+            signal_rows["role"][row["signal"]] |= ROLE_DERIVED
+            ring += program.ring
         check_rows = np.zeros(len(checks), CHECK_ROW)
         table: list[float] = []
-        ring = pool = 0
         readers: list[list[int]] = [[] for _ in signals]
         for i, (row, spec) in enumerate(zip(check_rows, checks, strict=True)):
             lowered = KINDS[spec.kind](spec)
             numbers = list(lowered.table)
-            if spec.texts:
+            if lowered.program is not None:
+                row["node_start"], row["node_len"] = place(lowered.program, f"check {spec.name}", ring)
+            elif spec.texts:
                 if text_code is None:
                     raise ValueError(f"check {spec.name}: compares text, and there is no text table")
                 numbers += [float(text_code(text)) for text in spec.texts]
@@ -100,20 +135,46 @@ class Plan:
             check_rows,
             np.array(refs, np.int32),
             np.array(table or [0.0], np.float64),
+            np.concatenate(nodes) if nodes else np.zeros(0, NODE),
+            derived_rows,
             ring,
             pool,
             tuple(signals),
             tuple(checks),
         )
-        for array in (plan.signals, plan.checks, plan.refs, plan.table):
+        for array in plan.arrays():
             array.setflags(write=False)
         return plan
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """All that the kernel reads, in the order of ``core.memory.PLAN_SECTIONS``."""
+        return self.signals, self.checks, self.refs, self.table, self.nodes, self.derived
+
+    def buffer(self) -> tuple[np.ndarray, int]:
+        """The plan as the kernel takes it, and the bytes of state that it needs."""
+        s, c = len(self.signals), len(self.checks)
+        lengths = (1, s, c, len(self.nodes), len(self.derived), max(self.ring, 1), max(self.pool, 1), s, c)
+        return plan_buffer(self.arrays(), lengths)
 
     def digest(self) -> str:
         """Hex SHA-256 over names and arrays: two plans with one digest decide alike."""
         digest = hashlib.sha256(b"edge-monitor plan 1")
         for name in [*(s.name for s in self.signal_specs), "", *(c.name for c in self.check_specs)]:
             digest.update(name.encode() + b"\0")
-        for array in (self.signals, self.checks, self.refs, self.table):
+        for array in self.arrays():
             digest.update(array.tobytes())
         return digest.hexdigest()
+
+
+def _ordered(derived: list[Signal]) -> list[Signal]:
+    """Derived signals, each after those that it is made of. Raises ``ValueError`` for a cycle."""
+    waiting = {signal.name: signal for signal in derived}
+    ordered: list[Signal] = []
+    while waiting:
+        ready = [s for s in waiting.values() if s.expr is not None and not set(s.expr.signals()) & set(waiting)]
+        if not ready:
+            raise ValueError(f"derived signals are made of each other: {', '.join(waiting)}")
+        ordered += ready
+        for signal in ready:
+            del waiting[signal.name]
+    return ordered

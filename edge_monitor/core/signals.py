@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .formula.term import Term
+
 
 @dataclass(frozen=True, slots=True)
 class Signal:
@@ -14,6 +16,8 @@ class Signal:
     empty: the presence of a message (value 1). A path that ends at an array or a vector of numbers needs ``reduce``: one
     of ``min max mean norm p05 p50 p95 count finite_ratio``. A path that ends at text gives the text's number in the
     text table. ``topic`` may carry a ULog instance: ``battery_status[1]``.
+
+    A derived signal has no topic but an ``expr`` over other signals: it has a new value with each of theirs.
     """
 
     name: str
@@ -27,3 +31,4 @@ class Signal:
     offset: float = 0.0
     values: tuple[tuple[str, float], ...] = ()  #: names of states, for reading and for ``equals``/``one_of``
     watch: str = ""  #: "" | "change" | "each": rows for authority and reasons
+    expr: Term | None = None  #: what a derived signal is made of

@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 #: Constant part of a signal. ``refs``: slice of the plan's list of checks that read it. ``watch``: 0 no, 1 on change,
-#: 2 each sample. ``role``: bit 0 = the mode, bit 1 = the mission is active while the value is ``active_value``.
+#: 2 each sample. ``role``: bit 0 = the mode, bit 1 = the mission is active while the value is ``active_value``,
+#: bit 2 = derived from others, so that its loss is no news of an input.
 SIGNAL_ROW = np.dtype(
     [
         ("max_age", "<i8"),
@@ -38,7 +39,7 @@ SIGNAL_STATE = np.dtype(
 
 #: Constant part of a check. ``a b c``: signals, -1 where absent. ``span``: the limit of checks on time, ns.
 #: ``n_min n_max``: limits as message counts. ``table``: slice of the plan's numbers. ``ring``, ``pool``: slices of the
-#: state's time-value entries and of its float64 numbers.
+#: state's time-value entries and of its float64 numbers. ``node``: slice of the nodes that make up its formula.
 CHECK_ROW = np.dtype(
     [
         ("fail_for", "<i8"),
@@ -65,6 +66,8 @@ CHECK_ROW = np.dtype(
         ("ring_len", "<i4"),
         ("pool_start", "<i4"),
         ("pool_len", "<i4"),
+        ("node_start", "<i4"),
+        ("node_len", "<i4"),
     ]
 )
 
@@ -101,6 +104,9 @@ CHECK_STATE = np.dtype(
         ("len", "<i4"),
     ]
 )
+
+#: A derived signal: ``node``: slice of the nodes of its expression.
+DERIVED_ROW = np.dtype([("signal", "<i4"), ("node_start", "<i4"), ("node_len", "<i4"), ("reserved", "<i4")])
 
 #: The stream as a whole. ``now``: time reached. ``next``: no deadline is earlier. ``open``: 1 inside an instant,
 #: 2 inside one that is being dropped. ``n_signals n_checks``: lengths of the open instant's lists.

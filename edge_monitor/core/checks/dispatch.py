@@ -9,38 +9,47 @@ from ..samples import Cause, Verdict
 from .bounds import bounds, one_of, rate, valid
 from .drift import drift
 from .relations import agreement, geofence
+from .temporal import formula
 from .timing import frequency, jitter, stale
 
-BOUNDS, RATE, ONE_OF, VALID, STALE, FREQUENCY, JITTER, AGREEMENT, GEOFENCE, DRIFT = range(10)
+BOUNDS, RATE, ONE_OF, VALID, STALE, FREQUENCY, JITTER, AGREEMENT, GEOFENCE, DRIFT, FORMULA = range(11)
 
 _UNKNOWN, _DEPENDENCY = int(Verdict.UNKNOWN), int(Cause.DEPENDENCY)
 _NAN = math.nan
 
 
 @inlined
-def evaluate(check, state, signals, table, ring, pool, now, after):  # type: ignore[no-untyped-def]
+def detected(check, state, signals, table, pool):  # type: ignore[no-untyped-def]
+    """``drift``, where the plan has detectors at all."""
+    if pool is None:
+        return _UNKNOWN, _DEPENDENCY, _NAN, _NAN, _NAN
+    return drift(check, state, signals, table, pool)
+
+
+@inlined
+def evaluate(check, state, m, now, after):  # type: ignore[no-untyped-def]
     """What the check says of the values in force at ``now``: ``(verdict, cause, margin, value, limit)``."""
     code = check["code"]
     if code == BOUNDS:
-        return bounds(check, state, signals)
+        return bounds(check, state, m.signals)
     elif code == STALE:
-        return stale(check, state, signals, now, after)
+        return stale(check, state, m.signals, now, after)
     elif code == RATE:
-        return rate(check, state, signals)
+        return rate(check, state, m.signals)
     elif code == FREQUENCY:
-        return frequency(check, state, signals, ring, now, after)
+        return frequency(check, state, m.signals, m.ring, now, after)
     elif code == JITTER:
-        return jitter(check, state, signals, ring, now, after)
+        return jitter(check, state, m.signals, m.ring, now, after)
     elif code == AGREEMENT:
-        return agreement(check, state, signals)
+        return agreement(check, state, m.signals)
     elif code == ONE_OF:
-        return one_of(check, signals, table)
+        return one_of(check, m.signals, m.table)
     elif code == VALID:
-        return valid(check, signals)
+        return valid(check, m.signals)
     elif code == GEOFENCE:
-        return geofence(check, signals, table)
-    elif pool is not None:  # noqa: SIM102
-        # A plan without detectors hands over no pool, and its kernel compiles without this branch (13 s instead of 34).
-        if code == DRIFT:
-            return drift(check, state, signals, table, pool)
+        return geofence(check, m.signals, m.table)
+    elif code == FORMULA:
+        return formula(check, state, m.signals, m.ring, m.nodes, m.node_states, now)
+    elif code == DRIFT:
+        return detected(check, state, m.signals, m.table, m.pool)
     return _UNKNOWN, _DEPENDENCY, _NAN, _NAN, _NAN

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ..check_spec import CheckSpec
 from ..drift.pipeline import pool_size
+from ..formula.program import Program, lower
 from . import dispatch
 from .drift import lower_table
 
@@ -16,13 +17,15 @@ Fields = dict[str, float | int]
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """What a specification becomes: fields of its ``CHECK_ROW``, its numbers, and how much ring and pool it needs."""
+    """What a specification becomes: fields of its ``CHECK_ROW``, its numbers, how much ring and pool it needs, and its
+    formula's nodes."""
 
     code: int
     fields: Fields = field(default_factory=dict)
     table: tuple[float, ...] = ()
     ring: int = 0
     pool: int = 0
+    program: Program | None = None
 
 
 def _limits(spec: CheckSpec) -> Fields:
@@ -124,6 +127,16 @@ def _geofence(spec: CheckSpec) -> Lowered:
     return Lowered(dispatch.GEOFENCE, fields, tuple(table))
 
 
+def _formula(spec: CheckSpec) -> Lowered:
+    if spec.formula is None:
+        raise ValueError(f"check {spec.name}: has no formula")
+    try:
+        program = lower(spec.formula, pointwise=bool(spec.params.get("pointwise", 0.0)), rate=spec.params.get("rate"))
+    except ValueError as error:
+        raise ValueError(f"check {spec.name}: {error}") from None
+    return Lowered(dispatch.FORMULA, ring=program.ring, program=program)
+
+
 #: Every kind of check and how it is lowered. A test asserts that envelope models, oracles and documentation agree.
 KINDS: dict[str, Callable[[CheckSpec], Lowered]] = {
     "bounds": _bounds,
@@ -138,4 +151,5 @@ KINDS: dict[str, Callable[[CheckSpec], Lowered]] = {
     "equals": _one_of,
     "one_of": _one_of,
     "drift": _drift,
+    "formula": _formula,
 }
