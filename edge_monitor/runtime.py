@@ -1,4 +1,4 @@
-"""``Monitor``: layout, engine, authority and gates in one hand. Replay and the onboard loop both drive this and nothing else."""
+"""``Monitor``: layout, engine, authority and gates in one hand; replay and the onboard loop both drive it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from . import __version__, events
+from .core.advance import JUMP_NS
 from .core.authority import Authority
 from .core.engine import Engine
 from .core.gates import Decision, Gates, instants
@@ -17,7 +18,13 @@ from .core.samples import ITEM_SHIFT, ITEM_SOURCE_STATUS, SAMPLE, UNSEEN, Transi
 from .envelope import Envelope
 from .events import Event
 
-CHECK, INPUT, CLOCK, LATCH = (int(k) for k in (TransitionKind.CHECK, TransitionKind.INPUT, TransitionKind.CLOCK, TransitionKind.LATCH))
+#: A heartbeat is due this long after the last one, in the stream's time (SEMANTICS §7: at least every 10 minutes).
+HEARTBEAT_NS = 600_000_000_000
+BEATS_AT_ONCE = 144
+
+CHECK, INPUT, CLOCK, LATCH = (
+    int(k) for k in (TransitionKind.CHECK, TransitionKind.INPUT, TransitionKind.CLOCK, TransitionKind.LATCH)
+)
 
 
 class Monitor:
@@ -50,6 +57,7 @@ class Monitor:
         self._leases = {gate.name: gate.lease for gate in envelope.gates}
         self._status: list[tuple[int, int]] = []
         self._started = False
+        self._beat = 0  # when the next heartbeat is due, ns
         self.damages: list[Damage] = []
         self.problems: list[str] = []
 
@@ -69,23 +77,16 @@ class Monitor:
 
     def until(self, t: int) -> list[Event]:
         """Promise that nothing earlier than ``t`` (ns) will come: deadlines before it take effect."""
-        return self._start(t) + self._events(self.engine.advance(until=t)) + self._gates_until(t)
+        return self._start(t) + self._beats(t) + self._reach(t)
 
     def finish(self) -> list[Event]:
         """End the stream where it stands: deadlines at that very time take effect too."""
         if not self._started:
             return [events.from_damage(damage, 0) for damage in self.damages]
         t = self.now
-        found = self._events(self.engine.finish(t)) + self._gates_until(t, inclusive=True)
-        head = self.engine.head
-        payload = {
-            "samples": int(head["samples"]),
-            "dropped_out_of_order": int(head["dropped"]),
-            "clock_jumps": int(head["jumps"]),
-            "damages": len(self.damages),
-            "engine_digest": self.engine.digest(),
-        }
-        return [*found, Event("monitor.stopped", self.envelope.id, t, t, "negligible", payload)]
+        found = self._beats(t + 1)
+        found += self._events(self.engine.finish(t)) + self._gates_until(t, inclusive=True)
+        return [*found, self._account("monitor.stopped", t)]
 
     @property
     def now(self) -> int:
@@ -104,13 +105,64 @@ class Monitor:
             status["signal"] = [signal for signal, _ in self._status]
             status["flags"] = [cause | (ITEM_SOURCE_STATUS << ITEM_SHIFT) for _, cause in self._status]
             self._status.clear()
+            found += self._beats(int(status[0]["t"]))
             found += self._events(self.engine.advance(status))
+        return found + self._run(samples)
+
+    def _run(self, samples: np.ndarray) -> list[Event]:
+        """Take samples, with heartbeats between the instants where they are due, wherever the batch was cut."""
+        found: list[Event] = []
+        while len(samples):
+            times = samples["t"]
+            if times.max() <= self._beat and np.ptp(times) <= HEARTBEAT_NS:
+                break
+            reached = np.maximum.accumulate(np.maximum(times, self.now))
+            jump, late = first(reached - times > JUMP_NS), first(times > self._beat)
+            if jump < late:  # heartbeats count anew from there
+                cut = jump + 1
+                found += self._events(self.engine.advance(samples[:cut]))
+            elif late < len(samples):
+                cut = late
+                found += self._events(self.engine.advance(samples[:cut])) + self._beats(int(times[late]))
+            else:
+                break
+            samples = samples[cut:]
         return found + self._events(self.engine.advance(samples))
+
+    def _beats(self, until: int) -> list[Event]:
+        """Heartbeats due before ``until`` (ns), each after everything that took effect before it.
+
+        A stream that leaps ahead by more than a day (a wrong clock) gets a day's worth.
+        """
+        found: list[Event] = []
+        for _ in range(BEATS_AT_ONCE):
+            if self._beat >= until:
+                return found
+            found += [*self._reach(self._beat), self._account("monitor.heartbeat", self._beat)]
+            self._beat += HEARTBEAT_NS
+        self._beat += max(0, until - self._beat + HEARTBEAT_NS - 1) // HEARTBEAT_NS * HEARTBEAT_NS
+        return found
+
+    def _reach(self, t: int) -> list[Event]:
+        return self._events(self.engine.advance(until=t)) + self._gates_until(t)
+
+    def _account(self, name: str, t: int) -> Event:
+        """What the stream has been up to ``t``, and the digest of the state that it led to."""
+        head = self.engine.head
+        payload = {
+            "samples": int(head["samples"]),
+            "dropped_out_of_order": int(head["dropped"]),
+            "clock_jumps": int(head["jumps"]),
+            "damages": len(self.damages),
+            "engine_digest": self.engine.digest(),
+        }
+        return Event(name, self.envelope.id, t, t, "negligible", payload)
 
     def _start(self, t: int) -> list[Event]:
         if self._started:
             return []
         self._started = True
+        self._beat = t + HEARTBEAT_NS
         envelope = self.envelope
         payload = {
             "version": __version__,
@@ -138,6 +190,7 @@ class Monitor:
         inputs: dict[str, list[np.void]] = {}
         for kind, row in zip(kinds, rows, strict=True):
             if kind == CLOCK:
+                self._beat = int(row["t_effective"]) + HEARTBEAT_NS
                 yield events.from_jump(row)
             elif kind == INPUT:
                 inputs.setdefault(self.envelope.signals[row["subject"]].topic, []).append(row)
@@ -164,3 +217,8 @@ class Monitor:
     def _label(self, signal: str, value: float) -> str:
         names = {number: name for name, number in self._by_name[signal].values}
         return names.get(value, f"{value:g}")
+
+
+def first(where: np.ndarray) -> int:
+    """Index of the first True; the length where there is none."""
+    return int(where.argmax()) if where.any() else len(where)
