@@ -152,8 +152,10 @@ def from_decision(decision: Decision, specs: dict[str, CheckSpec], lease_ns: int
     }
     if decision.expired_hold:
         payload["hold"] = "expired"
-    severity = "negligible" if decision.go else _worst(
-        [specs[r.check].severity for r in against if r.verdict == Verdict.FAIL], "marginal"
+    severity = (
+        "negligible"
+        if decision.go
+        else _worst([specs[r.check].severity for r in against if r.verdict == Verdict.FAIL], "marginal")
     )
     return Event(
         "gate.go" if decision.go else "gate.no_go",

@@ -115,7 +115,9 @@ class Exceedance:
             "known_s": self.values.seconds,
             "worst_margin": None if self.worst is None else number(self.worst),
             "worst_log": self.worst_log,
-            "quantiles": {f"{share:g}": None if q is None else number(q) for share, q in zip(SHARES, quantiles, strict=True)},
+            "quantiles": {
+                f"{share:g}": None if q is None else number(q) for share, q in zip(SHARES, quantiles, strict=True)
+            },
             "exceeded_1_percent_of_time": None if quantiles[3] is None else number(quantiles[3]),
             "exceeded_0.1_percent_of_time": None if quantiles[4] is None else number(quantiles[4]),
             "below_1_percent_of_time": None if quantiles[1] is None else number(quantiles[1]),

@@ -20,7 +20,9 @@ def journal_writer(stack: ExitStack, path: Path, key: Path, envelope: Envelope) 
     from edge_monitor.journal import Digests, Entry, Journal, Severity, load_signing_key
 
     digests = Digests(envelope=bytes.fromhex(envelope.digest), model=b"", monitor=__version__.encode())
-    journal = stack.enter_context(Journal.create_or_open(path, load_signing_key(key), digests=digests, boot_id=os.urandom(16)))
+    journal = stack.enter_context(
+        Journal.create_or_open(path, load_signing_key(key), digests=digests, boot_id=os.urandom(16))
+    )
 
     def write(event: Event) -> None:
         journal.append(

@@ -106,9 +106,7 @@ def replay(
     return result
 
 
-def _cut(
-    recording: readers.Recording, window: Window | None, result: Replay
-) -> Iterator[Channel | Batch | Damage]:
+def _cut(recording: readers.Recording, window: Window | None, result: Replay) -> Iterator[Channel | Batch | Damage]:
     bounds: tuple[int, int] | None = None
     for item in recording:
         if isinstance(item, Batch) and window is not None and len(item.messages):

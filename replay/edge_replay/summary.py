@@ -111,7 +111,9 @@ def check_lines(replay: Replay) -> list[CheckLine]:
     """One line a check, in the envelope's order."""
     monitor = replay.monitor
     head = monitor.engine.head
-    return [line_of(spec, state, head) for spec, state in zip(monitor.envelope.checks, monitor.engine.checks, strict=True)]
+    return [
+        line_of(spec, state, head) for spec, state in zip(monitor.envelope.checks, monitor.engine.checks, strict=True)
+    ]
 
 
 def document(replay: Replay) -> dict[str, Any]:
@@ -138,7 +140,12 @@ def document(replay: Replay) -> dict[str, Any]:
         "missing_topics": replay.missing_topics,
         "problems": replay.monitor.problems,
         "damage": [
-            {"where": d.where, "what": d.what, "t_s": None if d.t is None else d.t / 1e9, "lost_messages": d.lost_messages}
+            {
+                "where": d.where,
+                "what": d.what,
+                "t_s": None if d.t is None else d.t / 1e9,
+                "lost_messages": d.lost_messages,
+            }
             for d in replay.damages
         ],
         "engine_digest": replay.monitor.engine.digest(),

@@ -49,7 +49,9 @@ def main() -> None:
     shutil.rmtree(BUILD, ignore_errors=True)
     BUILD.mkdir(parents=True)
     out = BUILD.relative_to(ROOT)
-    print("A survey flight over six minutes: turbulence, a blocked pitot tube, a pilot's takeover, a fence breached, a lost link.")
+    print(
+        "A survey flight over six minutes: turbulence, a blocked pitot tube, a pilot's takeover, a fence breached, a lost link."
+    )
     tell("edge-monitor", "keys", "new", "demo-robot", "--dir", str(out))
     tell(
         "edge-replay", "run", "replay/scenarios/survey_flight.mcap", "--envelope", "configs/survey_plane.yaml",

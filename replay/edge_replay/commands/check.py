@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 @click.command(short_help="How often would each limit have fired on past recordings?")
 @click.argument("logs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--envelope", "-e", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The envelope file.")
+@click.option(
+    "--envelope",
+    "-e",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The envelope file.",
+)
 @click.option("--risk", help="Mission risk profile of the envelope; its own default otherwise.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(logs: tuple[Path, ...], envelope: Path, risk: str | None, as_json: bool) -> int:
@@ -53,7 +59,18 @@ def show(found: Survey, logs: int) -> None:
 
     table = Table(title=f"Limits against {logs} recording(s)", title_justify="left", box=None, pad_edge=False)
     table.add_column("check")
-    for name in ("fires", "in logs", "in breach s", "of time", "worst margin", "0.1 % below", "1 % below", "half", "1 % above", "0.1 % above"):
+    for name in (
+        "fires",
+        "in logs",
+        "in breach s",
+        "of time",
+        "worst margin",
+        "0.1 % below",
+        "1 % below",
+        "half",
+        "1 % above",
+        "0.1 % above",
+    ):
         table.add_column(name, justify="right")
     table.add_column("unit")
     for check in found.checks:

@@ -22,15 +22,40 @@ FAIL_ON = ("breach", "no-go", "unknown")
 
 @click.command(short_help="Replay recordings against an envelope; every breach and decision.")
 @click.argument("logs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--envelope", "-e", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The envelope file.")
+@click.option(
+    "--envelope",
+    "-e",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The envelope file.",
+)
 @click.option("--risk", help="Mission risk profile of the envelope; its own default otherwise.")
-@click.option("--journal", type=click.Path(dir_okay=False, path_type=Path), help="Write all events to this signed journal (needs --key).")
-@click.option("--key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Signing key, from 'edge-monitor keys new'.")
-@click.option("--jsonl", type=click.Path(dir_okay=False, allow_dash=True), help="Write events to this file, one JSON object a line; '-' is stdout.")
+@click.option(
+    "--journal",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write all events to this signed journal (needs --key).",
+)
+@click.option(
+    "--key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Signing key, from 'edge-monitor keys new'.",
+)
+@click.option(
+    "--jsonl",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Write events to this file, one JSON object a line; '-' is stdout.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
-@click.option("--from", "start", metavar="SECONDS", help="Start here: seconds on the recording's clock, or '+S' from its start.")
+@click.option(
+    "--from", "start", metavar="SECONDS", help="Start here: seconds on the recording's clock, or '+S' from its start."
+)
 @click.option("--to", "end", metavar="SECONDS", help="End here, likewise.")
-@click.option("--fail-on", type=click.Choice(FAIL_ON), multiple=True, help="Exit with 1 when this was found; may be given more than once.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(FAIL_ON),
+    multiple=True,
+    help="Exit with 1 when this was found; may be given more than once.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="No summary and no progress.")
 def command(
     logs: tuple[Path, ...],
