@@ -305,7 +305,7 @@ def test_every_kind_can_be_compiled() -> None:
     """The kinds that a planner can write are those that the plan can lower, and each of the examples here compiles."""
     assert set(CHECK_MODELS) == set(KINDS)
     tried = {check(text).kind for text, *_ in LOWERED}
-    assert tried | {"geofence", "one_of", "equals"} == set(CHECK_MODELS)
+    assert tried | {"geofence", "one_of", "equals", "drift"} == set(CHECK_MODELS)
     for text, *_ in LOWERED:
         found = envelope(f"c: {{{text}}}")
         assert len(Plan.build(found.signals, found.checks).checks) == 1

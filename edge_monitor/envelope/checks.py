@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 from pydantic import Field
 
 from .check_model import CheckModel, QuantityLimits, Signals, limit_findings, limit_params, unit_findings
+from .drift import Drift
 from .fields import PositiveDuration, Quantity, Rate, SignalName, SignedDuration, State
 from .polygon import polygon_findings
 from .problems import Finding, shown
@@ -325,6 +326,7 @@ _MODELS: tuple[type[CheckModel], ...] = (
     Valid,
     OneOf,
     Equals,
+    Drift,
 )
 
 #: Every kind of check by its name in the file. A new kind is a model and its line above.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any, TypeVar, get_args
 
@@ -35,7 +35,7 @@ class Envelope:
 
     Signals, checks and gates are in the order of their names, not of the file, so that two files with one ``digest``
     give one plan. ``digest`` is over the content for all profiles; ``risk`` says which one was applied. ``warnings``
-    are lines like those of errors.
+    are lines like those of errors; ``models`` the checks in force as they are written.
     """
 
     id: str
@@ -51,10 +51,13 @@ class Envelope:
     risk: str
     source: str
     warnings: tuple[str, ...] = ()
+    models: Mapping[str, CheckModel] = field(default_factory=dict, compare=False, repr=False)
 
 
-def load(path: str | FilePath, *, risk: str | None = None) -> Envelope:
+def load(path: str | FilePath, *, risk: str | None = None, references: bool = True) -> Envelope:
     """Read an envelope file and apply the profile ``risk`` (default: the file's own ``mission.risk``).
+
+    ``references``: read the reference files of drift checks; without them those checks can't be compiled, only seen.
 
     Raises:
         EnvelopeError: a ConfigError with every problem as ``file:line:col: field: problem``.
@@ -67,20 +70,21 @@ def load(path: str | FilePath, *, risk: str | None = None) -> Envelope:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConfigError(f"{path}: cannot read the envelope: {reason}") from None
-    return loads(data, source=str(path), risk=risk)
+    return loads(data, source=str(path), risk=risk, references=references)
 
 
-def loads(data: bytes, *, source: str = "<envelope>", risk: str | None = None) -> Envelope:
+def loads(data: bytes, *, source: str = "<envelope>", risk: str | None = None, references: bool = True) -> Envelope:
     """Like :func:`load`, of bytes; ``source`` is the file's name in errors."""
-    return _Loader(Document(data, source)).envelope(risk)
+    return _Loader(Document(data, source), references).envelope(risk)
 
 
 class _Loader:
     """One file on its way to an envelope. Sections are validated one by one, so that a mistake in one of them does not
     hide those in the others; what cannot be judged because of another mistake is not judged."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, references: bool) -> None:
         self.document = document
+        self.context = {"folder": FilePath(document.source).parent, "references": references}
         self.problems: list[Problem] = list(document.problems)
         # Also the names of entries with mistakes: whoever refers to one is not mistaken himself.
         self.signal_names = document.names("signals")
@@ -137,6 +141,7 @@ class _Loader:
             risk=chosen,
             source=self.document.source,
             warnings=self._warnings(lowered, checks, profiles, watches),
+            models=in_force,
         )
 
     def _add(self, findings: Iterable[Finding], *, key: bool = False) -> None:
@@ -204,7 +209,7 @@ class _Loader:
             kind = raw["kind"] if isinstance(raw["kind"], str) else ""
             message = f"there is no kind of check {shown(raw['kind'])}: one of {', '.join(kinds)}"
             return None, [Finding((*path, "kind"), message, kind, kinds)], []
-        check, findings, unknown = validate(CHECK_MODELS[raw["kind"]], raw, path)
+        check, findings, unknown = validate(CHECK_MODELS[raw["kind"]], raw, path, self.context)
         references = list(check.references() if check else CHECK_MODELS[raw["kind"]].raw_references(raw))
         findings += [found.under(path) for place, name in references for found in self._no_signal(place, name)]
         whole = self.document.is_whole(path) and all(name in signals for _, name in references)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -27,15 +27,18 @@ _EXPECTED = {
 }
 
 
-def validate(model: type[Some], raw: object, path: Path) -> tuple[Some | None, list[Finding], list[Finding]]:
+def validate(
+    model: type[Some], raw: object, path: Path, context: Mapping[str, Any] | None = None
+) -> tuple[Some | None, list[Finding], list[Finding]]:
     """``raw`` as a ``model``; what is wrong with it, and apart from that its unknown fields, under ``path``.
 
-    There is a model wherever unknown fields are all that is wrong, so that the rest of the entry is judged as well.
+    ``context`` goes to pydantic (the folder that names of files are relative to). There is a model wherever unknown
+    fields are all that is wrong, so that the rest of the entry is judged as well.
     """
     if not isinstance(raw, dict):
         return None, [Finding(path, f"expected a mapping, got {shown(raw)}")], []
     try:
-        return model.model_validate(raw), [], []
+        return model.model_validate(raw, context=context), [], []
     except ValidationError as error:
         details = error.errors(include_url=False)
     # Pydantic counts a list's good entries only: where one is bad, a list too short is no news.
@@ -50,7 +53,7 @@ def validate(model: type[Some], raw: object, path: Path) -> tuple[Some | None, l
         return None, findings, unknown
     for detail in strange:
         raw = _without(raw, _place(detail))
-    return model.model_validate(raw), [], unknown
+    return model.model_validate(raw, context=context), [], unknown
 
 
 def _without(raw: Any, place: Path) -> Any:

@@ -1,0 +1,160 @@
+"""The ``drift`` kind: a detector on a signal, and the file that holds the signal's reference."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo
+from pydantic import WithJsonSchema as JsonSchema
+
+from .. import baselines
+from ..core.check_spec import CheckSpec
+from ..core.drift import adwin, compat, pipeline
+from ..errors import ConfigError
+from .check_model import CheckModel, Signals
+from .fields import PositiveDuration, SignalName
+from .problems import Finding, shown
+from .units import positive_duration, shown_duration
+
+#: Detectors that can do without a reference; they only say that something changed, and promise nothing.
+FREE = frozenset({"adwin", "page_hinkley", "kswin"})
+#: Blocks for which the statistic must lie below the resolve line, where the file does not say how long.
+RESOLVE_BLOCKS = 10
+
+
+class Reference(NamedTuple):
+    """A reference file: as the envelope names it, and what is in it (None where it was not to be read)."""
+
+    name: str
+    baseline: baselines.Baseline | None
+
+
+def _reference(value: object, info: ValidationInfo) -> Reference:
+    """Read the file; its name is relative to the envelope's folder."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"expected the name of a reference file such as `baselines/imu_hover.npz`, got {shown(value)}")
+    context = info.context or {}
+    if not context.get("references", False):
+        return Reference(value, None)
+    try:
+        return Reference(value, baselines.load(Path(context["folder"]) / value))
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
+def _false_alarms(value: object) -> int:
+    """``1 per 10 h`` in ns an alarm."""
+    found = re.fullmatch(r"(?:at most )?1 per (.+)", value.strip()) if isinstance(value, str) else None
+    if not found:
+        raise ValueError(f"expected such as `1 per 10 h`, got {shown(value)}")
+    return positive_duration(found[1])
+
+
+ReferenceFile = Annotated[
+    Reference,
+    PlainValidator(_reference),
+    # The envelope's digest covers what the file holds, so that an approval is one of this reference.
+    PlainSerializer(lambda r: [r.name, r.baseline.digest if r.baseline else ""], return_type=list),
+    JsonSchema({"type": "string", "minLength": 1}),
+]
+FalseAlarms = Annotated[
+    int,
+    PlainValidator(_false_alarms),
+    JsonSchema({"type": "string", "pattern": "^(at most )?1 per ", "examples": ["1 per 10 h"]}),
+]
+
+
+class Drift(CheckModel):
+    """The signal no longer behaves as in its reference (or, for detectors without one, as it did before)."""
+
+    signal_fields: ClassVar[tuple[str, ...]] = ("signal", "mode")
+
+    kind: Literal["drift"]
+    signal: SignalName = Field(description="what is watched")
+    mode: SignalName = Field("", description="signal that tells the mode; each mode has a reference of its own")
+    detector: Literal[
+        "edetector", "cusum", "ewma", "variance", "focus", "histogram", "adwin", "page_hinkley", "kswin"
+    ] = Field("edetector", description="`edetector` is the one whose false alarms are promised")
+    reference: ReferenceFile | None = Field(
+        None, description="file made by `edge-replay calibrate`; not needed by `adwin`, `page_hinkley`, `kswin`"
+    )
+    false_alarms: FalseAlarms | None = Field(
+        None, description="`1 per 10 h`: of all drift checks of the robot together; what calibration aims at"
+    )
+    share: float = Field(
+        0.0, description="this check's part of the false alarms; 0: what others leave, evenly", ge=0, le=1
+    )
+    score: Literal["shift", "energy", "quiet"] = Field(
+        "shift", description="what `edetector` watches: the level, more noise, or less (a dying sensor)"
+    )
+    resolve: float = Field(0.5, description="an alarm is over below this part of the limit …", gt=0, le=1)
+    resolve_for: PositiveDuration | None = Field(None, description="… for so long; ten blocks where not given")
+    settings: dict[str, float] = Field(
+        default_factory=dict, description="the detector's own numbers, such as `{delta: 0.002}`; see its page"
+    )
+
+    def findings(self, signals: Signals) -> Iterator[Finding]:
+        if self.fail_for:
+            yield Finding(("fail_for",), "has no meaning for drift: an alarm is an instant")
+        if self.pass_for:
+            yield Finding(("pass_for",), "is called `resolve_for` here")
+        if self.reference is None:
+            if self.detector not in FREE:
+                message = f"is required by `{self.detector}`: make one with `edge-replay calibrate`"
+                yield Finding(("reference",), message)
+            elif self.mode:
+                yield Finding(("mode",), "needs `reference`: without one there is nothing to tell modes apart by")
+        else:
+            yield from self._against_reference(signals)
+        if self.reference is None or self.reference.baseline is not None:
+            try:
+                self._table()
+            except (ValueError, TypeError) as error:
+                place: tuple[str, ...] = ("settings",) if self.settings else ("detector",)
+                yield Finding(place, f"does not fit `{self.detector}`: {error}")
+
+    def _against_reference(self, signals: Signals) -> Iterator[Finding]:
+        """A reference of another signal, unit, mode or promise than the check asks for."""
+        baseline = self.reference.baseline if self.reference else None
+        if baseline is None:
+            return
+        header = baseline.header
+        if header["signal"] != self.signal:
+            yield Finding(("reference",), f"was made of signal {shown(header['signal'])}, not of `{self.signal}`")
+        elif header["unit"] != signals[self.signal].unit:
+            yield Finding(("reference",), f"was made in {shown(header['unit'])}: calibrate anew")
+        if header["mode_signal"] != self.mode:
+            message = f"has the modes of {shown(header['mode_signal'])}" if header["mode_signal"] else "has no modes"
+            yield Finding(("mode",) if self.mode else ("reference",), f"{message}: calibrate anew or change `mode`")
+        if self.detector == "edetector" and header["score"] != self.score:
+            yield Finding(("score",), f"is {shown(header['score'])} in the reference: calibrate anew")
+        asked = header["promise"].get("interval_s")
+        if self.false_alarms is not None and asked != self.false_alarms / 1e9:
+            have = shown_duration(round(float(asked) * 1e9)) if asked else "none"
+            yield Finding(("false_alarms",), f"differs from the reference's `1 per {have}`: calibrate anew")
+
+    def _table(self) -> tuple[float, ...]:
+        numbers = {name: int(value) if value.is_integer() else value for name, value in self.settings.items()}
+        if self.reference is not None and self.reference.baseline is not None:
+            return self.reference.baseline.table(self.detector, resolve=self.resolve, **numbers)
+        if self.reference is not None:
+            return ()
+        make = {"adwin": adwin.adwin_params, "page_hinkley": compat.page_hinkley_params, "kswin": compat.kswin_params}
+        params = make[self.detector](**numbers)  # type: ignore[operator]
+        return pipeline.pack(pipeline.DETECTORS[self.detector], [pipeline.Row(params)], resolve=self.resolve)
+
+    def table(self, signals: Signals) -> tuple[float, ...]:
+        return self._table()
+
+    def lower(self, name: str, signals: Signals) -> CheckSpec:
+        resolve_for = self.resolve_for or 0
+        baseline = self.reference.baseline if self.reference else None
+        if not resolve_for and baseline is not None:
+            resolve_for = round(
+                RESOLVE_BLOCKS * float(baseline.header["block"]) * float(baseline.header["period_s"]) * 1e9
+            )
+        return replace(super().lower(name, signals), pass_for=resolve_for)
