@@ -80,9 +80,9 @@ def test_unusable_key_names_are_refused(tmp_path, name):
 def test_wrong_key_files_say_what_to_do(tmp_path):
     """A public key for a secret one, the reverse, an open secret, damage and absence each have their own line."""
     secret, public = make_key("robot", tmp_path)
-    with pytest.raises(ConfigError, match="public key; give the .key"):
+    with pytest.raises(ConfigError, match=r"public key; give the \.key"):
         load_signing_key(public)
-    with pytest.raises(ConfigError, match="give the .pub"):
+    with pytest.raises(ConfigError, match=r"give the \.pub"):
         load_verifier_key(secret)
     with pytest.raises(ConfigError, match="No such file"):
         load_signing_key(tmp_path / "none.key")
@@ -115,7 +115,8 @@ def test_any_bytes_as_a_key_or_note_are_refused_cleanly(data):
 
 
 @pytest.mark.parametrize(
-    "text", ["o\n01\n{}\n", "o\n1\n{}\nextension\n", "o\n+1\n{}\n", "\n1\n{}\n", "o\n1\n{}", "o\n-1\n{}\n", "o\n١\n{}\n"]
+    "text",
+    ["o\n01\n{}\n", "o\n1\n{}\nextension\n", "o\n+1\n{}\n", "\n1\n{}\n", "o\n1\n{}", "o\n-1\n{}\n", "o\n١\n{}\n"],
 )
 def test_only_the_canonical_form_of_a_checkpoint_is_read(text):
     """Leading zeros, signs, foreign digits, extension lines and missing newlines are refused."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import msgspec
@@ -33,7 +34,12 @@ def record(**changes):
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20) | st.binary(max_size=20),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20)
+    | st.binary(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
@@ -43,7 +49,7 @@ values = st.recursive(
 def test_payloads_come_back_and_do_not_depend_on_the_order_of_keys(payload):
     """A payload decodes to what was encoded, whatever order its keys were given in."""
     data = encode_payload(payload)
-    assert encode_payload(dict(reversed(payload.items()))) == data or len(payload) != len({k for k in payload})
+    assert encode_payload(dict(reversed(payload.items()))) == data
     assert encode_payload(decode_payload(data)) == data
 
 
@@ -74,8 +80,10 @@ def test_deep_payloads_are_refused_both_ways():
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"\xc0", b"\x90", b"\x82\xa1a\x01\xa1a\x02", b"\x82\xa1b\x01\xa1a\x02", b"\x81\xa1a\xcc\x01", b"\x81\xa1a\x01\x00",
-        b"\x81\xa1a\xca\x00\x00\x00\x00", b"\x81\xa1a\xcb\x7f\xf8" + bytes(6), b"\x81\xa1a\xcb\x80" + bytes(7), b"\xde\x00\x01\xa1a\x01",
+        b"", b"\xc0", b"\x90", b"\x82\xa1a\x01\xa1a\x02", b"\x82\xa1b\x01\xa1a\x02", b"\x81\xa1a\xcc\x01",
+        b"\x81\xa1a\x01\x00",
+        b"\x81\xa1a\xca\x00\x00\x00\x00", b"\x81\xa1a\xcb\x7f\xf8" + bytes(6), b"\x81\xa1a\xcb\x80" + bytes(7),
+        b"\xde\x00\x01\xa1a\x01",
     ],
 )  # fmt: skip
 def test_other_forms_of_a_payload_are_refused(data):
@@ -96,10 +104,8 @@ def test_a_flipped_byte_of_a_record_is_refused_or_another_record(place, mask):
     """Damaged record bytes are refused, or are the one canonical form of something else; never an exception of ours."""
     data = bytearray(encode_record(record()))
     data[place % len(data)] ^= mask
-    try:
+    with contextlib.suppress(VerificationError, UsageError):
         assert encode_record(decode_record(bytes(data))) == bytes(data)
-    except (VerificationError, UsageError):
-        pass
 
 
 def test_unlisted_types_and_oversize_records_are_refused():
