@@ -46,7 +46,9 @@ def plan(kind: str | None) -> Plan:
     make = KINDS[kind]
     n = make.get("signals", 1)
     checks = [
-        CheckSpec(f"c{i}", kind, tuple(f"s{(i + k) % SIGNALS}" for k in range(n)), make["params"], make.get("table", ()))
+        CheckSpec(
+            f"c{i}", kind, tuple(f"s{(i + k) % SIGNALS}" for k in range(n)), make["params"], make.get("table", ())
+        )
         for i in range(SIGNALS)
     ]
     return Plan.build(signals, checks)

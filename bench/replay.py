@@ -22,7 +22,9 @@ def cpu(work: Callable[[], int]) -> float:
     return (time.process_time() - start) / done
 
 
-def compare(name: str, unit: str, ours: Callable[[], int], peers: dict[str, Callable[[], int]], rounds: int) -> dict[str, Any]:
+def compare(
+    name: str, unit: str, ours: Callable[[], int], peers: dict[str, Callable[[], int]], rounds: int
+) -> dict[str, Any]:
     """Ours and the peers in turn, ``rounds`` times; best of each. Figures are rates (units a second)."""
     best = {key: float("inf") for key in ["", *peers]}
     for _ in range(rounds):
@@ -30,7 +32,13 @@ def compare(name: str, unit: str, ours: Callable[[], int], peers: dict[str, Call
             best[key] = min(best[key], cpu(work))
     rates = {key: 1 / value for key, value in best.items()}
     mine = rates.pop("")
-    return {"name": name, "unit": unit, "ours": mine, "peers": rates, "ratios": {key: mine / rate for key, rate in rates.items()}}
+    return {
+        "name": name,
+        "unit": unit,
+        "ours": mine,
+        "peers": rates,
+        "ratios": {key: mine / rate for key, rate in rates.items()},
+    }
 
 
 def monitor_all(path: Path, envelope_path: Path) -> int:
@@ -109,7 +117,13 @@ def rows(quick: bool = False) -> list[dict[str, Any]]:
     ulog = DATA / "uav_px4" / "px4_mission_pilot_takeover_failsafe.ulg"
     if ulog.exists():
         found.append(
-            compare("ulog_read", "samples/s", lambda: read_all(ulog), {"pyulog": lambda: pyulog_load(ulog)}, 2 if quick else 5)
+            compare(
+                "ulog_read",
+                "samples/s",
+                lambda: read_all(ulog),
+                {"pyulog": lambda: pyulog_load(ulog)},
+                2 if quick else 5,
+            )
         )
     return found
 

@@ -32,11 +32,15 @@ def main() -> None:
     for part in options.parts or [part for part in PARTS if (HERE / f"{part}.py").exists()]:
         for row in importlib.import_module(part).rows(quick=options.quick):
             rows.append(row)
-            peers = ", ".join(f"{name} {value:.4g} ({row['ratios'][name]:.1f}x)" for name, value in row["peers"].items())
+            peers = ", ".join(
+                f"{name} {value:.4g} ({row['ratios'][name]:.1f}x)" for name, value in row["peers"].items()
+            )
             print(f"{row['name']:44} {row['unit']:14} {row['ours']:12.4g}  {peers}", flush=True)
     options.out.parent.mkdir(exist_ok=True)
     options.out.write_text(json.dumps(rows, indent=1) + "\n")
-    print(f"\nwritten to {options.out.relative_to(Path.cwd()) if options.out.is_relative_to(Path.cwd()) else options.out}")
+    print(
+        f"\nwritten to {options.out.relative_to(Path.cwd()) if options.out.is_relative_to(Path.cwd()) else options.out}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Events: what a transition, decision or change of command is called, and what it says, on screen and in the journal."""
+"""Events: what a transition, decision or change of command is called, and what it says."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .core.signals import Signal
 SEVERITIES = {"catastrophic": 1, "critical": 2, "marginal": 3, "negligible": 4}
 
 #: A cause as payloads write it; none is the empty text.
-VERDICTS = {verdict: verdict.name for verdict in Verdict}
-CAUSES = {cause: cause.name.lower() if cause else "" for cause in Cause}
+VERDICTS: dict[int, str] = {verdict: verdict.name for verdict in Verdict}
+CAUSES: dict[int, str] = {cause: cause.name.lower() if cause else "" for cause in Cause}
 
 Payload = dict[str, Any]
 
@@ -75,8 +75,8 @@ def _worst(severities: list[str], default: str) -> str:
     return min(severities, key=SEVERITIES.__getitem__, default=default)
 
 
-def from_check(row: np.void, spec: CheckSpec) -> Event:
-    """The event of a check's TRANSITION row: ``check.*``, or ``latch.*``."""
+def from_check(row: np.void, spec: CheckSpec, state: str = "") -> Event:
+    """The event of a check's TRANSITION row: ``check.*``, or ``latch.*``. ``state``: the value's name, where it has one."""
     verdict = Verdict(int(row["verdict"]))
     if int(row["kind"]) == TransitionKind.LATCH:
         name = "latch.set" if verdict == Verdict.FAIL else "latch.reset"
@@ -168,13 +168,20 @@ def from_decision(decision: Decision, specs: dict[str, CheckSpec], lease_ns: int
     )
 
 
-def blame(against: list[Reason]) -> str:
-    """What stands against GO in one line, the same kind of reason together: ``fence FAIL; a, b UNKNOWN(stale)``."""
+def blame(against: list[Reason], most: int = 4) -> str:
+    """What stands against GO in one line, the same kind of reason together: ``fence FAIL; a, b UNKNOWN(stale)``.
+
+    At most ``most`` names of a kind, and how many more; a decision's ``reasons`` have them all.
+    """
     groups: dict[str, list[str]] = {}
     for r in against:
         word = r.verdict.name + (f"({r.cause.name.lower()})" if r.cause else "")
         groups.setdefault(word, []).append(r.check)
-    return "; ".join(f"{', '.join(names)} {word}" for word, names in groups.items())
+    words = []
+    for word, names in groups.items():
+        more = f" and {len(names) - most} more" if len(names) > most + 1 else ""
+        words.append(f"{', '.join(names[:most] if more else names)}{more} {word}")
+    return "; ".join(words)
 
 
 def _command(command: Command) -> Payload:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from . import __version__, events
 from .core.advance import JUMP_NS
 from .core.authority import Authority
+from .core.check_spec import CheckSpec
 from .core.engine import Engine
 from .core.gates import Decision, Gates, instants
 from .core.layout import Extractor
@@ -201,7 +203,8 @@ class Monitor:
                 yield events.from_change(change)
         for kind, row in zip(kinds, rows, strict=True):
             if kind in (CHECK, LATCH):
-                yield events.from_check(row, self.envelope.checks[row["subject"]])
+                spec = self.envelope.checks[row["subject"]]
+                yield events.from_check(row, spec, self._state(spec, float(row["value"])))
         yield from self._decisions(self.gates.step(rows))
 
     def _gates_until(self, t: int, *, inclusive: bool = False) -> list[Event]:
@@ -213,6 +216,12 @@ class Monitor:
 
     def _text(self, signal: str, value: float) -> str | None:
         return self.extractor.texts.text(int(value)) if self.extractor.is_text(signal) else None
+
+    def _state(self, spec: CheckSpec, value: float) -> str:
+        """The name of the state that a check on states saw; empty for other checks, and where there is no value."""
+        if spec.kind not in ("one_of", "equals") or math.isnan(value):
+            return ""
+        return self._text(spec.signals[0], value) or self._label(spec.signals[0], value)
 
     def _label(self, signal: str, value: float) -> str:
         names = {number: name for name, number in self._by_name[signal].values}

@@ -37,7 +37,7 @@ def command(logs: tuple[Path, ...], envelope: Path, risk: str | None, as_json: b
 
     loaded = envelopes.load(envelope, risk=risk)
     with progress(logs[0], not sys.stderr.isatty()) as tell:
-        found = survey(logs, loaded, progress=None if tell is None else lambda _, done, size: tell(done, size))
+        found = survey(logs, loaded, progress=lambda _, done, size: tell(done, size))
     if as_json:
         document = {
             "envelope": {"id": loaded.id, "version": loaded.version, "digest": loaded.digest, "risk": loaded.risk},

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from edge_monitor.command_line import PatientInterrupt, console
 from edge_monitor.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -110,13 +113,11 @@ def command(
         documents = [summary.document(result) for result in results]
         click.echo(json.dumps(documents[0] if len(documents) == 1 else documents, indent=2, ensure_ascii=False))
     elif not quiet:
-        from rich.console import Console
-
         from ..display import show
 
-        console = Console(stderr=jsonl == "-", soft_wrap=False, width=None if sys.stdout.isatty() else 160)
+        terminal = console(stderr=jsonl == "-")
         for result in results:
-            show(result, console)
+            show(result, terminal)
     return exit_code(results, fail_on)
 
 
@@ -144,19 +145,21 @@ def exit_code(results: list[Replay], fail_on: tuple[str, ...]) -> int:
 
 
 def parse_window(start: str | None, end: str | None) -> Window | None:
-    """``--from`` and ``--to``; raises ``UsageError`` for what is no number."""
+    """``--from`` and ``--to``, exact to the nanosecond; raises ``UsageError`` for what is no time."""
     from ..replay import Window
 
     if start is None and end is None:
         return None
-    numbers: list[float | None] = []
+    times: list[int | None] = []
     for option, text in (("--from", start), ("--to", end)):
         try:
-            numbers.append(None if text is None else float(text))
-        except ValueError:
+            times.append(None if text is None else int(Decimal(text) * 10**9))
+        except (InvalidOperation, ValueError, OverflowError):
             raise UsageError(f"{option} {text}: expected seconds, such as 437.8, or +10 from the start") from None
     relative = [text is not None and text.startswith("+") for text in (start, end)]
-    return Window(numbers[0], numbers[1], *relative)
+    if times[0] is not None and times[1] is not None and relative[0] == relative[1] and times[0] > times[1]:
+        raise UsageError(f"--from {start} is after --to {end}: swap them")
+    return Window(times[0], times[1], *relative)
 
 
 def line_writer(stack: ExitStack, target: str) -> Any:
@@ -177,25 +180,22 @@ def line_writer(stack: ExitStack, target: str) -> Any:
     return write
 
 
-class progress:  # noqa: N801
-    """A progress bar on stderr for one recording; nothing where stderr is no terminal."""
-
-    def __init__(self, log: Path, hidden: bool) -> None:
-        self._log = log
-        self._hidden = hidden
-
-    def __enter__(self) -> Any:
-        if self._hidden:
-            return None
+@contextmanager
+def progress(log: Path, hidden: bool) -> Iterator[Callable[[int, int], None]]:
+    """What a reader tells its place (bytes read, bytes in all): a bar on stderr, unless ``hidden``; Ctrl-C comes through it."""
+    with PatientInterrupt() as interrupt, ExitStack() as stack:
+        if hidden:
+            yield lambda done, size: interrupt.check()
+            return
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._bar.start()
-        task = self._bar.add_task(self._log.name, total=None)
-        return lambda done, size: self._bar.update(task, completed=done, total=size)
+        bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+        task = bar.add_task(log.name, total=None)
 
-    def __exit__(self, *_: object) -> None:
-        if not self._hidden:
-            self._bar.stop()
+        def tell(done: int, size: int) -> None:
+            interrupt.check()
+            bar.update(task, completed=done, total=size)
+
+        yield tell
