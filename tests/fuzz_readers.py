@@ -38,12 +38,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "replay"), str(ROOT / "tests")]
 
 from conftest import recordings_folder  # noqa: E402
-from edge_replay import readers  # noqa: E402
-from edge_replay.readers.recording import ByteFile  # noqa: E402
-from edge_replay.readers.sqlite_pages import Pages, Table, cell_offsets, local_size, varint  # noqa: E402
 
 from edge_monitor.core.messages import Batch, Channel, Damage  # noqa: E402
 from edge_monitor.errors import DamagedInputError  # noqa: E402
+from edge_replay import readers  # noqa: E402
+from edge_replay.readers.recording import ByteFile  # noqa: E402
+from edge_replay.readers.sqlite_pages import Pages, Table, cell_offsets, local_size, varint  # noqa: E402
 
 MEMORY = 1 << 30  #: bytes of address space that reading a damaged file may add
 SUFFIXES = (".mcap", ".db3", ".bag", ".ulg", ".csv", ".jsonl")

@@ -71,13 +71,15 @@ def write_mcap(
     chunked: bool = True,
     index: bool = True,
     crc: bool = True,
+    data_crc: bool = False,
     chunk_size: int = 20_000,
     order: Callable[[list[tuple[str, str, int, bytes]]], list[tuple[str, str, int, bytes]]] = list,
 ) -> None:
     """An MCAP file by the mcap library."""
     with path.open("wb") as file:
         writer = Writer(
-            file, chunk_size=chunk_size, compression=compression, use_chunking=chunked, enable_crcs=crc,
+            file, chunk_size=chunk_size, compression=compression, use_chunking=chunked,
+            enable_crcs=crc, enable_data_crcs=data_crc,
             index_types=IndexType.ALL if index else IndexType.NONE,
             use_statistics=index, use_summary_offsets=index, repeat_channels=index, repeat_schemas=index,
         )  # fmt: skip

@@ -52,18 +52,18 @@ def open_with(path: Path, topics: Collection[str] | None, table: ChannelTable | 
         raise DamagedInputError(f"{path}: can't be opened: {error.strerror}; check the path and permissions") from None
     if not head:
         raise DamagedInputError(f"{path}: the file is empty; the recorder wrote nothing, or the copy failed")
+    for magic, answer in FOREIGN.items():
+        if head.startswith(magic):
+            raise DamagedInputError(f"{path}: {answer}")
     name, wrong = closest_magic(head)
     if wrong <= TOLERATED:
         recording = _reader(name)(path, topics, table)
         recording.damaged_magic = wrong > 0
         return recording
-    for magic, answer in FOREIGN.items():
-        if head.startswith(magic):
-            raise DamagedInputError(f"{path}: {answer}")
     name = _kind_of_text(head)
     if not name:
         raise DamagedInputError(
-            f"{path}: not a recording that can be read (known: MCAP, rosbag2, ROS 1 bag, ULog, CSV with a time column, JSONL)"
+            f"{path}: not a recording that can be read (known: MCAP, rosbag2, ROS 1 bag, ULog, CSV with times, JSONL)"
         )
     return _reader(name)(path, topics, table)
 

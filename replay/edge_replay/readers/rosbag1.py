@@ -38,7 +38,8 @@ def walk(
     """Turn the message records from ``start`` on into rows, up to the first record of another kind.
 
     Returns (position, number of rows, why it stopped, connection of the last record). ``codes``: (LIMIT,) i4 by
-    connection, see ChannelTable.code; ``offsets``: where the records of the rows start; ``unwanted``: (LIMIT,) i8, counts what is passed over.
+    connection, see ChannelTable.code; ``offsets``: where the records of the rows start; ``unwanted``: (LIMIT,) i8,
+    counts what is passed over.
     """
     at = start
     end = len(data)

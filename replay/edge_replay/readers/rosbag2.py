@@ -214,7 +214,7 @@ class _Bag:
         return missing
 
     def lost(self, missing: list[Leaf]) -> Damage:
-        bounded = all(-LAST < low and high < LAST for _, low, high in missing)
+        bounded = all(low > -LAST and high < LAST for _, low, high in missing)
         lost = sum(high - low for _, low, high in missing) if bounded else None
         count = sum(pages for pages, _, _ in missing)
         return self.recording.damage(f"{count} pages with messages are not in the file", lost=lost)
@@ -244,7 +244,7 @@ class _Bag:
             return self.recording.damage(
                 f"{count} rows of page {page} can't be read", start, start + self.pages.size, lost=count
             )
-        lost = high - low if -LAST < low and high < LAST else None
+        lost = high - low if low > -LAST and high < LAST else None
         return self.recording.damage(
             f"page {page} should hold messages and does not", start, start + self.pages.size, lost=lost
         )

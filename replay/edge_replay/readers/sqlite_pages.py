@@ -130,7 +130,7 @@ class Pages:
         needed = -(-count // step)
         if count > MAX_CHUNK:
             raise MalformedError(f"a record claims {count} bytes")
-        if not self.newer and 0 < page and page - 1 + needed <= self.file.size // self.size:  # usually in a row
+        if not self.newer and page > 0 and page - 1 + needed <= self.file.size // self.size:  # usually in a row
             block = self.file.array((page - 1) * self.size, needed * self.size).reshape(needed, self.size)
             following = block[:, :4].copy().view(">u4")[:, 0]
             if (following[:-1] == np.arange(page + 1, page + needed)).all() and following[-1] == 0:

@@ -171,6 +171,8 @@ class _Log:
         self.formats = Formats()
         self.subscriptions: list[Subscription | None] = []  # None: not to be trusted
         self.by_id: dict[int, int] = {}
+        self.last_id = -1
+        self.out_of_sequence: set[int] = set()  # message ids whose subscription may have a wrong id
         self.tables = np.full((4, 65536), -1, np.int32)
         self.blocks: list[np.ndarray] = []
         self.rows = np.empty(ROWS, MESSAGE)
@@ -285,21 +287,31 @@ class _Log:
 
     def subscribe(self, body: bytes) -> None:
         instance, number = struct.unpack_from("<BH", body)
+        in_sequence = number == self.last_id + 1  # loggers count message ids up from 0
+        self.last_id = number
+        topic = body[3:].decode("utf-8", "replace")
+        subscription: Subscription | None = None
+        least, most, stamp, problem = 0, 65533, -1, ""
         try:
-            topic = body[3:].decode()
-        except UnicodeDecodeError:
-            raise MalformedError("a subscription whose topic is not UTF-8; its messages are skipped") from None
-        definition, least, most, stamp = self.formats.layout(topic)
-        subscription = Subscription(topic, instance, definition)
+            definition, least, most, stamp = self.formats.layout(topic)
+            subscription = Subscription(topic, instance, definition)
+        except MalformedError as error:
+            problem = str(error)
         if number in self.by_id:
-            if self.subscriptions[self.by_id[number]] != subscription:
-                self.tables[:, number] = -1
-                self.subscriptions[self.by_id[number]] = None
-                raise MalformedError(f"message id {number} is given to two topics; its messages are skipped")
-            return
+            if self.subscriptions[self.by_id[number]] == subscription:
+                return
+            if number not in self.out_of_sequence:
+                raise MalformedError(
+                    f"message id {number} is given to a second topic, {topic[:60]!r}; this is left out"
+                )
+            self.subscriptions[self.by_id[number]] = None
+        if not in_sequence:
+            self.out_of_sequence.add(number)
         self.by_id[number] = len(self.subscriptions)
         self.tables[:, number] = least, most, len(self.subscriptions), stamp
         self.subscriptions.append(subscription)
+        if problem:
+            raise MalformedError(problem)
 
     def take_text(self, body: bytes, head: int) -> None:
         """A text of the log as a message of a topic of its own, with a fixed size."""
@@ -322,7 +334,11 @@ class _Log:
         self.recording.dropouts = tuple(self.dropouts)
         trusted = np.array([subscription is not None for subscription in self.subscriptions], bool)
         if not trusted.all():
-            rows = rows[trusted[rows["channel"]]]
+            known = trusted[rows["channel"]]
+            if not known.all():
+                lost = int((~known).sum())
+                yield self.recording.damage(f"{lost} messages of topics that are not described: skipped", lost=lost)
+            rows = rows[known]
         if not len(rows):
             return
         rows, strange = order_by_stamp(rows)

@@ -37,7 +37,7 @@ def mend(t: Stamps, median: Stamps, false: npt.NDArray[np.bool_]) -> None:
             low, high = min(low, median[block - 1]), max(high, median[block - 1])
         if block < last:
             low, high = min(low, median[block + 1]), max(high, median[block + 1])
-        zero = t[i] == 0 and low > STEP
+        zero = t[i] < 0 or (t[i] == 0 and low > STEP)
         if not zero and low - EARLY <= t[i] <= high + LATE:
             continue
         company = 0  # of the stamps behind it, as those before it may be mended already
