@@ -1,4 +1,4 @@
-"""What both command lines share: commands that load when they are called, errors in one line and a code, the terminal."""
+"""What both command lines share: commands that load when called, errors in one line and a code, the terminal."""
 
 from __future__ import annotations
 

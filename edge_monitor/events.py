@@ -93,6 +93,8 @@ def from_check(row: np.void, spec: CheckSpec, state: str = "") -> Event:
         "unit": spec.unit,
         "signals": list(spec.signals),
     }
+    if state:
+        payload["state"] = state
     if int(row["flags"]) & FLAG_LATCHED:
         payload["latched"] = True
     if spec.rationale:

@@ -12,8 +12,10 @@ from edge_monitor.envelope import Envelope
 from edge_monitor.events import SEVERITIES, Event
 
 
-def journal_writer(stack: ExitStack, path: Path, key: Path, envelope: Envelope) -> Callable[[Event], None]:
-    """A listener that appends events to the journal at ``path``, signed with ``key``; closed with ``stack``.
+def journal_writer(stack: ExitStack, path: Path, key: Path, envelope: Envelope) -> Callable[[Event, Path], None]:
+    """Appends events to the journal at ``path``, signed with ``key``; closed with ``stack``.
+
+    The begin mark of each replay names its recording.
 
     Raises ``ConfigError`` for an unusable key or a journal that another process writes.
     """
@@ -24,14 +26,15 @@ def journal_writer(stack: ExitStack, path: Path, key: Path, envelope: Envelope) 
         Journal.create_or_open(path, load_signing_key(key), digests=digests, boot_id=os.urandom(16))
     )
 
-    def write(event: Event) -> None:
+    def write(event: Event, log: Path) -> None:
+        recording = {"recording": log.name} if event.type == "monitor.started" else {}
         journal.append(
             Entry(
                 type=event.type,
                 severity=Severity(SEVERITIES[event.severity]),
                 t_effective=event.t_effective,
                 t_decided=event.t_decided,
-                payload={"subject": event.subject, **event.payload},
+                payload={"subject": event.subject, **recording, **event.payload},
                 rules=event.rules,
                 hazard=event.hazard,
                 claim=event.claim,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
 
 from edge_monitor.core.messages import Batch, Channel, Damage
 from edge_monitor.core.samples import NEVER, UNSEEN
@@ -21,18 +19,18 @@ Listener = Callable[[Event], None]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The part of a recording to replay, in seconds; ``relative`` ones count from its first message."""
+    """The part of a recording to replay, in ns on its clock; ``relative`` ends count from its first message."""
 
-    start: float | None = None
-    end: float | None = None
+    start: int | None = None
+    end: int | None = None
     start_relative: bool = False
     end_relative: bool = False
 
     def bounds(self, first: int) -> tuple[int, int]:
         """Both ends in ns on the recording's clock; ``first`` is the time of its first message, ns."""
-        start = UNSEEN if self.start is None else round(self.start * 1e9) + (first if self.start_relative else 0)
-        end = NEVER if self.end is None else round(self.end * 1e9) + (first if self.end_relative else 0)
-        return start, end
+        start = UNSEEN if self.start is None else self.start + (first if self.start_relative else 0)
+        end = NEVER if self.end is None else self.end + (first if self.end_relative else 0)
+        return max(start, UNSEEN), min(end, NEVER)
 
 
 @dataclass(slots=True)
@@ -47,6 +45,7 @@ class Replay:
     first: int | None = None
     last: int | None = None
     topics: dict[str, str] = field(default_factory=dict)  #: topic: type
+    recorded: tuple[int, int] | None = None  #: first and last time in the recording, whatever the window, ns
 
     @property
     def damages(self) -> list[Damage]:
@@ -78,8 +77,9 @@ def replay(
 ) -> Replay:
     """Run ``path`` through a monitor for ``envelope``.
 
-    ``listener`` gets each event as it is decided; ``progress`` gets (bytes read, bytes in all). Raises
-    ``DamagedInputError`` when nothing in the file can be read; partial damage is an event and in ``damages``.
+    ``listener`` gets each event as it is decided. ``progress`` gets (bytes read, bytes in all) after each item of the
+    source; what it raises ends the replay between two items. Raises ``DamagedInputError`` when nothing in the file can
+    be read; partial damage is an event and in ``damages``.
     """
     recording = readers.open(path, topics=sorted({signal.topic for signal in envelope.signals if signal.topic}))
     result = Replay(Path(path), recording.format, Monitor(envelope))
@@ -90,15 +90,18 @@ def replay(
             if listener is not None:
                 listener(event)
 
-    for item in _cut(recording, window, result):
+    bounds: tuple[int, int] | None = None
+    for item in recording:
         if isinstance(item, Channel):
             result.topics[item.topic] = item.type
         elif isinstance(item, Batch) and len(item.messages):
-            result.messages += len(item.messages)
-            times = item.messages["t"]
-            low, high = int(times.min()), int(times.max())
-            result.first = low if result.first is None else min(result.first, low)
-            result.last = high if result.last is None else max(result.last, high)
+            low, high = _span(item)
+            recorded = result.recorded or (low, high)
+            result.recorded = min(recorded[0], low), max(recorded[1], high)
+            if window is not None:
+                bounds = bounds or window.bounds(low)
+                item = within(item, bounds)
+            _count(result, item)
         tell(result.monitor.feed(item))
         if progress is not None:
             progress(recording.position, recording.size)
@@ -106,12 +109,15 @@ def replay(
     return result
 
 
-def _cut(recording: readers.Recording, window: Window | None, result: Replay) -> Iterator[Channel | Batch | Damage]:
-    bounds: tuple[int, int] | None = None
-    for item in recording:
-        if isinstance(item, Batch) and window is not None and len(item.messages):
-            if bounds is None:
-                bounds = window.bounds(int(np.min(item.messages["t"])))
-            yield within(item, bounds)
-        else:
-            yield item
+def _span(batch: Batch) -> tuple[int, int]:
+    times = batch.messages["t"]
+    return int(times.min()), int(times.max())
+
+
+def _count(result: Replay, batch: Batch) -> None:
+    if len(batch.messages) == 0:
+        return
+    low, high = _span(batch)
+    result.messages += len(batch.messages)
+    result.first = low if result.first is None else min(result.first, low)
+    result.last = high if result.last is None else max(result.last, high)

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_monitor.core.check_spec import CheckSpec
 from edge_monitor.core.samples import UNSEEN, Cause, Verdict
-from edge_monitor.events import number
+from edge_monitor.events import Event, number
 
 from .replay import Replay
 
@@ -50,6 +50,74 @@ def spans(replay: Replay, subject: str) -> list[Span]:
             found[-1] = Span(what, found[-1].start, until, found[-1].cause)
         else:
             found.append(Span(what, t, until, cause))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """One stretch of FAIL of one check, as its ``check.fail`` event began it; ``end`` (ns) is None where it still held."""
+
+    event: Event
+    end: int | None
+
+    def document(self) -> dict[str, Any]:
+        """The breach as JSON: times in seconds on the recording's clock, numbers as they were when it began."""
+        said = self.event.payload
+        return {
+            "check": self.event.subject,
+            "severity": self.event.severity,
+            "start_s": self.event.t_effective / 1e9,
+            "end_s": None if self.end is None else self.end / 1e9,
+            **{key: said[key] for key in ("value", "limit", "margin", "unit", "cause")},
+            **({"state": said["state"]} if "state" in said else {}),
+        }
+
+
+def breaches(replay: Replay) -> list[Breach]:
+    """Every breach, in order of time."""
+    return [Breach(event, end) for event, end in _stretches(replay, "check.fail", ("check.pass", "check.unknown"))]
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A topic that was silent or unusable from ``start`` (ns) on; ``end`` is None where it still was."""
+
+    topic: str
+    signals: tuple[str, ...]
+    cause: str
+    start: int
+    end: int | None
+
+    def document(self) -> dict[str, Any]:
+        """The loss as JSON."""
+        return {
+            "topic": self.topic,
+            "signals": list(self.signals),
+            "cause": self.cause,
+            "start_s": self.start / 1e9,
+            "end_s": None if self.end is None else self.end / 1e9,
+        }
+
+
+def losses(replay: Replay) -> list[Loss]:
+    """Every loss of an input, in order of time."""
+    return [
+        Loss(event.subject, tuple(event.payload["signals"]), event.payload["cause"], event.t_effective, end)
+        for event, end in _stretches(replay, "input.lost", ("input.restored",))
+    ]
+
+
+def _stretches(replay: Replay, start: str, ends: tuple[str, ...]) -> list[tuple[Event, int | None]]:
+    """Events of type ``start``, each with the time of the next event of ``ends`` that has its subject."""
+    open_at: dict[str, list[int]] = {}
+    found: list[tuple[Event, int | None]] = []
+    for event in replay.events:
+        if event.type == start:
+            open_at.setdefault(event.subject, []).append(len(found))
+            found.append((event, None))
+        elif event.type in ends:
+            for i in open_at.pop(event.subject, ()):
+                found[i] = (found[i][0], event.t_effective)
     return found
 
 
@@ -136,6 +204,8 @@ def document(replay: Replay) -> dict[str, Any]:
         "events": dict(sorted(Counter(event.type for event in replay.events).items())),
         "authority": [span.document() for span in spans(replay, "authority")],
         "gates": {gate.name: [span.document() for span in spans(replay, gate.name)] for gate in envelope.gates},
+        "breaches": [breach.document() for breach in breaches(replay)],
+        "inputs_lost": [loss.document() for loss in losses(replay)],
         "checks": [line.document() for line in check_lines(replay)],
         "missing_topics": replay.missing_topics,
         "problems": replay.monitor.problems,

@@ -8,17 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from edge_monitor.command_line import PatientInterrupt, console
-from edge_monitor.errors import ConfigError, UsageError
+from edge_monitor.errors import ConfigError, DamagedInputError, UsageError
 
 if TYPE_CHECKING:
     from edge_monitor.events import Event
 
     from ..replay import Replay, Window
+
+    Sink = Callable[[Event, Path], None]
 
 FAIL_ON = ("breach", "no-go", "unknown")
 
@@ -75,8 +77,9 @@ def command(
 ) -> int:
     """Replay each LOG (MCAP, rosbag2 file or folder, ROS 1 bag, PX4 ULog, CSV, JSONL) against an envelope.
 
-    Reports every breach, every change of who was in command and every go/no-go, with times, margins and reasons. Each LOG
-    is a stream of its own. Exit code 4 when a part of a recording could not be read: everything else was replayed.
+    Reports every breach, every change of who was in command and every go/no-go, with times, margins and reasons.
+    Each LOG is a stream of its own; a recording is not read from standard input, since readers go back and forth in it.
+    Exit code 4 when a part of a recording could not be read: everything else was replayed.
     """
     from edge_monitor import envelope as envelopes
 
@@ -87,28 +90,35 @@ def command(
         raise UsageError("--journal and --key go together: make a key with 'edge-monitor keys new NAME'")
     if jsonl == "-" and as_json:
         raise UsageError("--jsonl - and --json both want stdout: give --jsonl a file")
+    if jsonl not in (None, "-") and Path(str(jsonl)).resolve() in {path.resolve() for path in (*logs, envelope)}:
+        raise UsageError(f"--jsonl {jsonl}: would overwrite an input; name another file")
     loaded = envelopes.load(envelope, risk=risk)
     if not quiet:
         for warning in loaded.warnings:
             click.echo(f"warning: {warning}", err=True)
     window = parse_window(start, end)
     results: list[Replay] = []
+    unreadable = False
     with ExitStack() as stack:
-        sinks = []
+        sinks: list[Sink] = []
         if jsonl is not None:
-            sinks.append(line_writer(stack, jsonl))
+            sinks.append(line_writer(stack, jsonl, name_log=len(logs) > 1))
         if journal is not None and key is not None:
             from ..journaling import journal_writer
 
             sinks.append(journal_writer(stack, journal, key, loaded))
-
-        def listener(event: Event) -> None:
-            for sink in sinks:
-                sink(event)
-
         for log in logs:
-            with progress(log, quiet or not sys.stderr.isatty()) as tell:
-                results.append(replay(log, loaded, window=window, listener=listener, progress=tell))
+
+            def listener(event: Event, log: Path = log) -> None:
+                for sink in sinks:
+                    sink(event, log)
+
+            try:
+                with progress(log, quiet or not sys.stderr.isatty()) as tell:
+                    results.append(replay(log, loaded, window=window, listener=listener, progress=tell))
+            except DamagedInputError as error:
+                unreadable = True
+                click.echo(f"edge-replay: {error}", err=True)
     if as_json:
         documents = [summary.document(result) for result in results]
         click.echo(json.dumps(documents[0] if len(documents) == 1 else documents, indent=2, ensure_ascii=False))
@@ -118,10 +128,10 @@ def command(
         terminal = console(stderr=jsonl == "-")
         for result in results:
             show(result, terminal)
-    return exit_code(results, fail_on)
+    return exit_code(results, fail_on, unreadable)
 
 
-def exit_code(results: list[Replay], fail_on: tuple[str, ...]) -> int:
+def exit_code(results: list[Replay], fail_on: tuple[str, ...], unreadable: bool = False) -> int:
     """1 where something was found that the caller asked to fail on, else 4 where a recording is damaged, else 0."""
     from edge_monitor.core.samples import Verdict
 
@@ -141,7 +151,7 @@ def exit_code(results: list[Replay], fail_on: tuple[str, ...]) -> int:
             found.add("no-go")
     if found.intersection(fail_on):
         return 1
-    return 4 if any(result.damages for result in results) else 0
+    return 4 if unreadable or any(result.damages for result in results) else 0
 
 
 def parse_window(start: str | None, end: str | None) -> Window | None:
@@ -162,8 +172,8 @@ def parse_window(start: str | None, end: str | None) -> Window | None:
     return Window(times[0], times[1], *relative)
 
 
-def line_writer(stack: ExitStack, target: str) -> Any:
-    """A listener that writes events as JSON lines."""
+def line_writer(stack: ExitStack, target: str, *, name_log: bool) -> Sink:
+    """Writes events as JSON lines; with ``name_log`` each says which recording it is from."""
     stream: IO[str]
     if target == "-":
         stream = sys.stdout
@@ -174,15 +184,16 @@ def line_writer(stack: ExitStack, target: str) -> Any:
         except OSError as error:
             raise ConfigError(f"--jsonl {target}: {error.strerror}; name a file in a folder you can write to") from None
 
-    def write(event: Event) -> None:
-        stream.write(json.dumps(event.document(), ensure_ascii=False, separators=(",", ":")) + "\n")
+    def write(event: Event, log: Path) -> None:
+        document = event.document() | ({"log": str(log)} if name_log else {})
+        stream.write(json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n")
 
     return write
 
 
 @contextmanager
 def progress(log: Path, hidden: bool) -> Iterator[Callable[[int, int], None]]:
-    """What a reader tells its place (bytes read, bytes in all): a bar on stderr, unless ``hidden``; Ctrl-C comes through it."""
+    """What a reader tells its place (bytes read, bytes in all): a bar on stderr, unless ``hidden``. Ctrl-C comes there."""
     with PatientInterrupt() as interrupt, ExitStack() as stack:
         if hidden:
             yield lambda done, size: interrupt.check()
