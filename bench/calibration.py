@@ -8,8 +8,6 @@ would keep any promise. Anyone can rerun it; nothing is fitted to the simulated 
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import sys
 from pathlib import Path
@@ -110,7 +108,9 @@ def false_alarms(baseline: Baseline, case: str, seed: int, hours: float, detecto
     return count
 
 
-def delays(baseline: Baseline, case: str, seed: int, size: float, trials: int, detector: str = "edetector") -> list[float]:
+def delays(
+    baseline: Baseline, case: str, seed: int, size: float, trials: int, detector: str = "edetector"
+) -> list[float]:
     """Seconds from a shift by ``size`` deviations to the alarm, after 20 to 40 s without one; inf beyond 300 s."""
     source = Source(*CASES[case], [seed, 2000])
     rng = np.random.default_rng([seed, 3000])
@@ -148,6 +148,9 @@ def promise(case: str, seeds: range, hours: float, trials: int) -> dict[str, Any
         "least_mtbfa_h": min(intervals),
         "median_mtbfa_h": float(np.median(intervals)),
         "block_s": block_s,
-        "delay_s": {f"{size:g}": float(np.mean([d for d in times if d < math.inf] or [math.inf])) for size, times in found.items()},
+        "delay_s": {
+            f"{size:g}": float(np.mean([d for d in times if d < math.inf] or [math.inf]))
+            for size, times in found.items()
+        },
         "found_60s": {f"{size:g}": float(np.mean(np.array(times) <= 60)) for size, times in found.items()},
     }

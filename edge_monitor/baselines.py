@@ -247,7 +247,9 @@ def _check(path: Path, header: dict[str, Any], arrays: dict[str, Array]) -> None
             raise _bad(path, f"its header's `{name}` is {value!r}")
     if header["score"] not in SCORES or int(header["block"]) != header["block"]:
         raise _bad(path, "its header names a score or block that there is not")
-    if not isinstance(header.get("calibrated"), bool) or not isinstance(header.get("reasons"), list):
+    if not isinstance(header.get("calibrated"), bool) or not all(
+        isinstance(header.get(n), list) for n in ("reasons", "left_out")
+    ):
         raise _bad(path, "its header does not say whether it is calibrated")
     if header["calibrated"] == bool(header["reasons"]):
         raise _bad(path, "its header is calibrated and says why it is not")

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta, binom  # type: ignore[import-untyped]
+from scipy.stats import beta, binom, poisson  # type: ignore[import-untyped]
 
 from edge_monitor import __version__
 from edge_monitor.baselines import ARRAYS, FORMAT, SCORES, Baseline
 from edge_monitor.core.drift import histogram, pipeline
-from edge_monitor.core.drift.edetector import LEVELS
+from edge_monitor.core.drift.edetector import EDETECTOR_STATE, LEVELS, edetector_many, edetector_params
 
 from . import run_length
 from .series import CERTIFY, FIT, GAP_PERIODS, SET, Series, by_recording, period_of, regular
@@ -189,6 +189,7 @@ class _Calibration:
         if gaps > 0.05 * sum(len(one.t) for one in series):
             self.reasons.append(f"{gaps} gaps: the samples don't come at a steady rate, which whitening needs")
         self.whole = whole
+        self.left_out: list[str] = []
         self.modes = self._modes()
         self.fits = [fit(self._grid(FIT, mode, 1), mode or 0.0) for mode in self.modes]
         self.feed = SCORES[request.score]
@@ -196,18 +197,26 @@ class _Calibration:
         for mode, fitted in zip(self.modes, self.fits, strict=True):
             self._scale_residuals(mode, fitted)
         self.cuts, self.bounds = self._certify()
+        self._try()
 
     def _modes(self) -> list[float | None]:
         if not self.request.mode_signal:
             return [None]
         seen = np.concatenate([one.mode for one in self.series if one.mode is not None])
-        values, counts = np.unique(seen[~np.isnan(seen)], return_counts=True)
-        kept = [float(v) for v, count in zip(values, counts, strict=True) if count >= 2]
+        kept: list[float | None] = []
+        least = LEAST_BLOCKS * SMALLEST_BLOCK
+        for mode in np.unique(seen[~np.isnan(seen)]).tolist():
+            counts = [sum(int(np.isfinite(one.x[one.mode == mode]).sum()) for one in fold) for fold in self.folds]
+            if counts[CERTIFY] >= least and min(counts) >= least // 2:
+                kept.append(mode)
+            else:
+                self.left_out.append(f"mode {mode:g}: {counts} samples to fit, set and certify on; {least} are needed")
         if not kept:
+            name = self.request.mode_signal
             raise ValueError(
-                f"signal {self.request.signal}: no sample lies in a known mode of {self.request.mode_signal}"
+                f"signal {self.request.signal}: no mode of {name} is long enough: {'; '.join(self.left_out)}"
             )
-        return list(kept)
+        return kept
 
     def _name(self, mode: float | None) -> str:
         return "" if mode is None else f"in mode {mode:g}: "
@@ -261,9 +270,9 @@ class _Calibration:
         cuts, bounds = [], []
         for mode, fitted in zip(self.modes, self.fits, strict=True):
             name = self._name(mode)
-            set_on = scores(self._grid(SET, mode, self.block), fitted, self.block, self.feed)
-            parts = [scores(x, fitted, self.block, self.feed) for x in self._parts(CERTIFY, mode, self.block)]
-            certified = np.concatenate(parts) if parts else np.empty(0)
+            parts = self._scores(CERTIFY, mode, fitted)
+            set_on = np.concatenate([np.empty(0), *self._scores(SET, mode, fitted)])
+            certified = np.concatenate([np.empty(0), *parts])
             n = len(certified)
             cut = _cuts(set_on) if len(set_on) else [0.0, 0.0, 0.0]
             if n < LEAST_BLOCKS or len(set_on) < LEAST_BLOCKS // 2:
@@ -279,7 +288,7 @@ class _Calibration:
                     self.reasons.append(
                         f"{name}exceedances follow each other (p = {chance:.2g}), also with the longest block"
                     )
-                chance = heterogeneity(parts, cut)
+                chance = heterogeneity([*self._scores(SET, mode, fitted), *parts], cut)
                 if chance < REFUSE:
                     self.reasons.append(
                         f"{name}the recordings differ from each other (p = {chance:.2g}): is a mode missing?"
@@ -288,6 +297,34 @@ class _Calibration:
             cuts.append(cut)
             bounds.append([min(max(p, 1e-6), 0.999) for p in upper])
         return cuts, bounds
+
+    def _scores(self, fold: int, mode: float | None, fitted: Fit) -> list[Array]:
+        """The scores of a fold's blocks, recording by recording."""
+        return [scores(x, fitted, self.block, self.feed) for x in self._parts(fold, mode, self.block)]
+
+    def _try(self) -> None:
+        """Alarms in the reference itself, where all was well, are possible, but not many."""
+        block_s = self.block * self.period
+        threshold = self._evidence(block_s)
+        alarms, seconds = 0, 0.0
+        for i, (mode, fitted) in enumerate(zip(self.modes, self.fits, strict=True)):
+            params = np.array(edetector_params(threshold, self.cuts[i], self.bounds[i]))
+            for fold in range(len(self.folds)):
+                values = np.concatenate([np.empty(0), *self._scores(fold, mode, fitted)])[None]
+                alarm = np.zeros(values.shape, np.uint8)
+                edetector_many(values, params, np.zeros(EDETECTOR_STATE), np.empty(values.shape), alarm)
+                alarms += int(alarm.sum())
+                seconds += values.size * block_s
+        chance = float(poisson.sf(alarms - 1, seconds * self.request.weight / self.request.interval_s))
+        if chance < REFUSE:
+            self.reasons.append(
+                f"{alarms} alarms in the {seconds / 3600:.3g} h of the reference itself (p = {chance:.2g}): it is not alike "
+                "throughout"
+            )
+
+    def _evidence(self, block_s: float) -> float:
+        """Threshold of the e-detector: the stream's share of the interval, in blocks."""
+        return max(self.request.interval_s / self.request.weight / block_s, 2.0)
 
     def baseline(self) -> Baseline:
         request = self.request
@@ -314,6 +351,7 @@ class _Calibration:
             "sources": self._sources(),
             "calibrated": not self.reasons,
             "reasons": self.reasons,
+            "left_out": self.left_out,
             "promise": {
                 "interval_s": request.interval_s,
                 "weight": request.weight,
@@ -359,7 +397,7 @@ class _Calibration:
             histogram.KS, max(n, 1.0), max(m, 1.0), 1 / looks, arrays["edges"][worst].tolist()
         )
         return {
-            "edetector": {"threshold": max(blocks, 2.0)},
+            "edetector": {"threshold": self._evidence(block_s)},
             "cusum": {"threshold": run_length.cusum(max(stream_s / self.period, 10.0), k), "k": k},
             "ewma": {"threshold": run_length.ewma(blocks, 0.1), "rate": 0.1},
             "variance": {"threshold": run_length.variance(blocks, 1.5), "ratio": 1.5},

@@ -9,7 +9,15 @@ from edge_monitor.cli import EXIT_CODES
 from edge_monitor.command_line import LazyGroup, run
 
 COMMANDS = {
+    "calibrate": (
+        "edge_replay.commands.calibrate",
+        "Make the reference files of drift checks from recordings in which all was well.",
+    ),
     "check": ("edge_replay.commands.check", "How often would each limit have fired on past recordings?"),
+    "evaluate": (
+        "edge_replay.commands.evaluate",
+        "How often do drift checks alarm falsely, and how late do they find shifts?",
+    ),
     "info": ("edge_replay.commands.info", "What is in a recording: topics, rates, gaps, damage."),
     "run": ("edge_replay.commands.run", "Replay recordings against an envelope; every breach and decision."),
 }

@@ -7,7 +7,7 @@ delay bought with alarms is seen for what it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ def poisson_bounds(n: int, hours: float, confidence: float = 0.95) -> tuple[floa
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """Trials with one size of shift, in deviations of the reference. Delays in seconds; no ``p95`` if more were missed."""
+    """Trials with one size of shift, in deviations. Delays in seconds; no ``p95`` if more were missed."""
 
     size: float
     trials: int
@@ -114,6 +114,7 @@ def evaluate(
     baseline: Baseline,
     detector: str = "edetector",
     *,
+    settings: Mapping[str, float] | None = None,
     sizes: Sequence[float] = (0.5, 1.0, 2.0),
     trials: int = 100,
     within_s: float = 60.0,
@@ -123,9 +124,9 @@ def evaluate(
 
     A shift of size 1 is one ``scale`` of the reference (1.4826 MAD, a deviation where values are Gaussian). A trial
     counts as missed when no alarm comes within ``within_s``; recordings shorter than run-up and that get no trial. Each
-    mode is judged by itself.
+    mode is judged by itself. ``settings``: the check's own, as :meth:`Baseline.table` takes them.
     """
-    table = baseline.table(detector)
+    table = baseline.table(detector, **(settings or {}))
     period = float(baseline.header["period_s"])
     block = int(table[pipeline.BLOCK])
     run_up = math.ceil(max(RUN_UP_S, 2 * block * period) / period)

@@ -22,7 +22,7 @@ def solve(run_length_of: Callable[[float], float], run_length: float, low: float
     """Where an increasing ``run_length_of`` reaches ``run_length``; looks from ``low`` to ``high`` and beyond."""
     while run_length_of(high) < run_length and high < 1e3:
         high *= 1.5
-    for _ in range(40):
+    for _ in range(30):
         middle = (low + high) / 2
         if run_length_of(middle) < run_length:
             low = middle

@@ -1,0 +1,99 @@
+"""Signals of recordings as arrays: what calibration and evaluation work on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from edge_monitor.core.engine import Engine
+from edge_monitor.core.layout import Extractor
+from edge_monitor.core.messages import Batch, Damage
+from edge_monitor.core.plan import Plan
+from edge_monitor.core.samples import Cause, TransitionKind
+from edge_monitor.core.signals import Signal
+
+from . import readers
+from .series import Array, Series
+
+
+@dataclass(slots=True)
+class Extract:
+    """All samples of the signals asked for: per signal one series a recording that has it; and what was damaged."""
+
+    series: dict[str, list[Series]] = field(default_factory=dict)
+    damages: list[Damage] = field(default_factory=list)
+
+
+def file_digest(path: Path) -> str:
+    """Hex SHA-256 of a file, or of the digests of a folder's files in the order of their names."""
+    if path.is_dir():
+        lines = [f"{file_digest(p)} {p.relative_to(path)}\n" for p in sorted(path.rglob("*")) if p.is_file()]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()
+
+
+def read(
+    paths: Sequence[Path],
+    signals: Sequence[Signal],
+    modes: Mapping[str, str],
+    progress: Callable[[int, int], None] | None = None,
+) -> Extract:
+    """Read the signals named in ``modes`` from every recording, as the engine sees them, derived ones included.
+
+    ``modes``: per signal the name of the signal that tells its mode, or nothing; ``signals``: all of the envelope's.
+
+    A sample that could not be read is NaN. Raises ``DamagedInputError`` for a file that can't be read at all.
+    """
+    result = Extract({name: [] for name in modes})
+    wanted = {*modes, *(mode for mode in modes.values() if mode)}
+    watched = [replace(signal, watch="each" if signal.name in wanted else "") for signal in signals]
+    index = {signal.name: i for i, signal in enumerate(signals)}
+    for path in paths:
+        extractor, engine = Extractor(signals), Engine(Plan.build(watched, []))
+        recording = readers.open(path, topics=sorted({signal.topic for signal in signals if signal.topic}))
+        parts = []
+        for item in recording:
+            if isinstance(item, Damage):
+                result.damages.append(item)
+            elif isinstance(item, Batch):
+                rows = engine.advance(extractor.extract(item))
+                parts.append(rows[rows["kind"] == TransitionKind.VALUE])
+            else:
+                extractor.add_channel(item)
+            if progress is not None:
+                progress(recording.position, recording.size)
+        if not parts:
+            continue
+        rows = np.concatenate(parts)
+        digest = file_digest(Path(path))
+        of = {name: _one(rows[rows["subject"] == index[name]]) for name in wanted}
+        for name, mode in modes.items():
+            t, x = of[name]
+            if len(t) > 1:
+                in_force = _in_force(t, *of[mode]) if mode else None
+                result.series[name].append(Series(Path(path).name, digest, t, x, in_force))
+    return result
+
+
+def _one(rows: np.ndarray) -> tuple[np.ndarray, Array]:
+    """Times and values of one signal; what follows a step back of the clock is left out."""
+    rows = rows[rows["cause"] != Cause.STALE]  # a deadline, no sample
+    t = rows["t_effective"].astype(np.int64)
+    forward = t >= np.maximum.accumulate(t) if len(t) else np.zeros(0, bool)
+    return t[forward], rows["value"][forward]
+
+
+def _in_force(t: np.ndarray, mode_t: np.ndarray, mode_x: Array) -> Array:
+    """The mode's last value at each time; NaN before its first."""
+    if not len(mode_t):
+        return np.full(len(t), np.nan)
+    at = np.searchsorted(mode_t, t, side="right") - 1
+    return np.where(at >= 0, mode_x[np.maximum(at, 0)], np.nan)
