@@ -17,6 +17,9 @@ class Signal:
     of ``min max mean norm p05 p50 p95 count finite_ratio``. A path that ends at text gives the text's number in the
     text table. ``topic`` may carry a ULog instance: ``battery_status[1]``.
 
+    ``statistic`` is one of the message's statistics (``core.perception``) instead of a field; to the extractor it is the
+    presence of a message.
+
     A derived signal has no topic but an ``expr`` over other signals: it has a new value with each of theirs.
     """
 
@@ -31,4 +34,5 @@ class Signal:
     offset: float = 0.0
     values: tuple[tuple[str, float], ...] = ()  #: names of states, for reading and for ``equals``/``one_of``
     watch: str = ""  #: "" | "change" | "each": rows for authority and reasons
+    statistic: str = ""
     expr: Term | None = None  #: what a derived signal is made of

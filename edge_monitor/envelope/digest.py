@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from .check_model import CheckModel
+from .domain import Odd
 from .fields import Model
 from .models import Authority, Defaults, Gate, Header, Mission, SignalModel
+from .sensors import SensorModel
 
 DOMAIN = b"edge-monitor envelope 1\n"
 
@@ -36,6 +38,8 @@ class Content:
     gates: Mapping[str, Gate]
     authority: Authority | None
     mission: Mission
+    sensors: Mapping[str, SensorModel] = field(default_factory=dict)
+    odd: Odd | None = None
 
     def digest(self) -> str:
         """Hex SHA-256; see the module's text."""
@@ -48,6 +52,11 @@ class Content:
             "authority": _plain(self.authority) if self.authority else None,
             "risk": self.mission.risk,
         }
+        # Sections that came later are left out where they are not used, as fields are.
+        if self.sensors:
+            content["sensors"] = _plains(self.sensors)
+        if self.odd is not None:
+            content["odd"] = _plain(self.odd)
         return hashlib.sha256(DOMAIN + msgspec.msgpack.encode(content, order="sorted")).hexdigest()
 
 

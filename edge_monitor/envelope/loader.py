@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any, TypeVar, get_args
 
 from ..core.check_spec import CheckSpec
 from ..core.decision_specs import AuthoritySpec, GateSpec
+from ..core.odd import Axis, BinSpec, OddSpec
 from ..core.signals import Signal
 from ..errors import ConfigError, UsageError
 from .check_model import CheckModel
 from .checks import CHECK_MODELS
 from .digest import Content
 from .document import MAX_BYTES, Document
+from .domain import Odd, bin_name
 from .fields import Model, Risk
 from .models import Authority, Defaults, Gate, Header, Mission, SignalModel
 from .problems import EnvelopeError, Finding, Path, Problem, nearest, shown
+from .sensors import DISPLAY_ONLY, KINDS, SensorModel, bare, sensor_findings, statistic_findings
 from .validation import name_findings, validate
 
 FORMAT = 1
-SECTIONS = ("edge_monitor", "envelope", "defaults", "signals", "checks", "authority", "gates", "mission")
+SECTIONS = (
+    "edge_monitor", "envelope", "defaults", "signals", "sensors", "odd", "checks", "authority", "gates", "mission",
+)  # fmt: skip
 REQUIRED = ("edge_monitor", "envelope", "signals", "checks")
 #: Every field of a check may be overridden by a profile, except what makes it another check.
 NOT_OVERRIDDEN = ("kind",)
@@ -35,7 +40,8 @@ class Envelope:
 
     Signals, checks and gates are in the order of their names, not of the file, so that two files with one ``digest``
     give one plan. ``digest`` is over the content for all profiles; ``risk`` says which one was applied. ``warnings``
-    are lines like those of errors; ``models`` the checks in force as they are written.
+    are lines like those of errors; ``models`` the checks in force as they are written. ``sensors`` are by topic; ``bins``
+    and ``odd`` are the axes that are measured, each a signal of its own (``odd_light``), and the declared domain.
     """
 
     id: str
@@ -52,6 +58,9 @@ class Envelope:
     source: str
     warnings: tuple[str, ...] = ()
     models: Mapping[str, CheckModel] = field(default_factory=dict, compare=False, repr=False)
+    sensors: Mapping[str, SensorModel] = field(default_factory=dict)
+    bins: tuple[BinSpec, ...] = ()
+    odd: OddSpec | None = None
 
 
 def load(path: str | FilePath, *, risk: str | None = None, references: bool = True) -> Envelope:
@@ -98,6 +107,9 @@ class _Loader:
         signals = self._many(SignalModel, "signals")
         for name, signal in signals.items():
             self._add(found.under(("signals", name)) for found in signal.findings(defaults.max_age))
+        sensors = self._sensors()
+        self._add(statistic_findings(signals, sensors, self._raw("sensors")))
+        odd = self._one(Odd, "odd")
         authority = self._one(Authority, "authority")
         watches = self._watches(authority)
         lowered = {n: signals[n].lower(n, defaults.max_age, watches.get(n, "")) for n in sorted(signals)}
@@ -105,6 +117,8 @@ class _Loader:
             # Both count the same modes: names given once serve for both.
             mode, intention = lowered[authority.mode], lowered[authority.intention]
             lowered[intention.name] = replace(intention, values=intention.values or mode.values)
+        if odd:
+            lowered = self._odd(odd, lowered)
         checks = self._checks(lowered)
         profiles = self._profiles(mission, lowered)
         gates = self._many(Gate, "gates")
@@ -125,7 +139,10 @@ class _Loader:
             gates=gates,
             authority=authority,
             mission=mission,
+            sensors=sensors,
+            odd=odd,
         )
+        bins, domain = odd.lower(tuple(lowered.values())) if odd else ((), None)
         in_force = checks | profiles.get(chosen, {})
         return Envelope(
             id=header.id,
@@ -140,8 +157,12 @@ class _Loader:
             authority=authority.lower(lowered) if authority else None,
             risk=chosen,
             source=self.document.source,
-            warnings=self._warnings(lowered, checks, profiles, watches),
+            warnings=self._warnings(signals, checks, profiles, {*watches, *self._odd_inputs(odd)})
+            + self._idle_sensors(signals, sensors),
             models=in_force,
+            sensors=sensors,
+            bins=bins,
+            odd=domain,
         )
 
     def _add(self, findings: Iterable[Finding], *, key: bool = False) -> None:
@@ -212,6 +233,7 @@ class _Loader:
         check, findings, unknown = validate(CHECK_MODELS[raw["kind"]], raw, path, self.context)
         references = list(check.references() if check else CHECK_MODELS[raw["kind"]].raw_references(raw))
         findings += [found.under(path) for place, name in references for found in self._no_signal(place, name)]
+        findings += [found.under(path) for found in self._display_only(references, signals)]
         whole = self.document.is_whole(path) and all(name in signals for _, name in references)
         if check is not None and whole:
             findings += [found.under(path) for found in check.findings(signals)]
@@ -247,6 +269,57 @@ class _Loader:
         if name not in self.signal_names:
             yield Finding(place, f"no signal is named {shown(name)}", name, tuple(self.signal_names))
 
+    @staticmethod
+    def _display_only(references: Iterable[tuple[Path, str]], signals: Mapping[str, Signal]) -> Iterator[Finding]:
+        for place, name in references:
+            if name in signals and signals[name].statistic in DISPLAY_ONLY:
+                yield Finding(place, f"`{name}` is a `{signals[name].statistic}`: for display only, not to decide by")
+
+    def _sensors(self) -> dict[str, SensorModel]:
+        raw = self.document.data.get("sensors", {})
+        if not isinstance(raw, dict):
+            self._add([Finding(("sensors",), f"expected a mapping of topics to sensors, got {shown(raw)}")])
+            return {}
+        sensors: dict[str, SensorModel] = {}
+        for topic, entry in raw.items():
+            path: Path = ("sensors", topic)
+            kind = entry.get("kind", "camera") if isinstance(entry, dict) else "camera"
+            if kind not in KINDS:
+                wrong = kind if isinstance(kind, str) else ""
+                message = f"there is no kind of sensor {shown(kind)}: one of {', '.join(KINDS)}"
+                self._add([Finding((*path, "kind"), message, wrong, tuple(KINDS))])
+                continue
+            if isinstance(entry, dict) and "kind" not in entry:
+                self._add([Finding((*path, "kind"), f"is required: one of {', '.join(KINDS)}")])
+                continue
+            sensor = self._validated(KINDS[kind], entry, path)
+            if sensor is not None:
+                sensors[topic] = sensor
+        self._add(sensor_findings(sensors))
+        return sensors
+
+    def _odd(self, odd: Odd, signals: Mapping[str, Signal]) -> dict[str, Signal]:
+        """All signals with those of the bins, in the order of their names."""
+        for place, name in odd.references():
+            self._add(found.under(("odd",)) for found in self._no_signal(place, name))
+        self._add(found.under(("odd",)) for found in self._display_only(odd.references(), signals))
+        self._add(found.under(("odd",)) for found in odd.findings(signals))
+        taken = [bin_name(axis) for axis in Axis if bin_name(axis) in self.signal_names]
+        self._add((Finding(("signals", name), "is the name of a signal that `odd` makes") for name in taken), key=True)
+        made = {signal.name: signal for signal in odd.signals(signals)}
+        self.signal_names |= dict.fromkeys(made)
+        return dict(sorted({**signals, **made}.items()))
+
+    @staticmethod
+    def _odd_inputs(odd: Odd | None) -> set[str]:
+        return {name for _, name in odd.references()} if odd else set()
+
+    def _idle_sensors(self, signals: Mapping[str, SignalModel], sensors: Mapping[str, SensorModel]) -> tuple[str, ...]:
+        used = {bare(signal.topic) for signal in signals.values() if signal.statistic}
+        message = "no signal is a statistic of this topic"
+        idle = [Finding(("sensors", topic), message) for topic in sensors if bare(topic) not in used]
+        return tuple(str(self.document.problem(found, key=True)) for found in idle)
+
     def _raw(self, section: str) -> dict[str, Any]:
         raw = self.document.data.get(section, {})
         return raw if isinstance(raw, dict) else {}
@@ -274,10 +347,10 @@ class _Loader:
 
     def _warnings(
         self,
-        signals: Mapping[str, Signal],
+        signals: Mapping[str, SignalModel],
         checks: Mapping[str, CheckModel],
         profiles: Mapping[str, Mapping[str, CheckModel]],
-        watches: Mapping[str, str],
+        watches: Collection[str],
     ) -> tuple[str, ...]:
         everywhere = [*checks.values(), *(check for changed in profiles.values() for check in changed.values())]
         used = {name for check in everywhere for _, name in check.references()} | set(watches)

@@ -58,6 +58,9 @@ class SignalModel(Model):
         "`header.stamp` (time from stamp to reception, in s); without it, the presence of a message",
     )
     reduce: Reducer | None = Field(None, description="how a list or vector becomes one number")
+    statistic: str = Field(
+        "", description="instead of a field: a statistic of the whole message, such as `luminance`; see `sensors`"
+    )
     unit: str = Field("", description="unit of the value; limits that give a unit must give this one", max_length=16)
     max_age: MaxAge | None = Field(
         None, description="how long a value counts, then it is UNKNOWN (stale); needed here or in `defaults`"
@@ -76,7 +79,9 @@ class SignalModel(Model):
             )
         elif "[*]" in self.field and self.reduce is None:
             yield Finding(("field",), "gives many numbers: say with `reduce` how they become one")
-        if self.reduce is not None and self.field in ("", STAMP):
+        if self.statistic:
+            yield from self._statistic_findings()
+        elif self.reduce is not None and self.field in ("", STAMP):
             yield Finding(("reduce",), "has nothing to reduce: it needs a `field` that is a list or vector")
         if self.field == STAMP:
             if self.unit not in ("", "s"):
@@ -91,6 +96,12 @@ class SignalModel(Model):
             if number in seen:
                 yield Finding(("values", name), f"has the same number as `{seen[number]}`")
             seen.setdefault(number, name)
+
+    def _statistic_findings(self) -> Iterator[Finding]:
+        """What a statistic can't be combined with: it is made of the whole message, in its own unit."""
+        for name, neutral in (("field", ""), ("reduce", None), ("scale", 1.0), ("offset", 0.0)):
+            if getattr(self, name) != neutral:
+                yield Finding((name,), "is not possible with `statistic`, which is made of the whole message")
 
     def lower(self, name: str, default_age: int | str | None, watch: str) -> Signal:
         """The signal as layout and plan take it."""
@@ -107,6 +118,7 @@ class SignalModel(Model):
             offset=self.offset,
             values=tuple(sorted(self.values.items(), key=lambda item: (item[1], item[0]))),
             watch=watch,
+            statistic=self.statistic,
         )
 
 

@@ -14,8 +14,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .check_model import CheckModel
 from .checks import CHECK_MODELS
+from .domain import Domain, Odd
 from .fields import CALLED, Model
 from .models import Active, Authority, Defaults, Gate, Header, Mission, ModeMap, OnUnknown, Reasons, SignalModel
+from .sensors import KINDS
 from .units import shown_duration
 
 _MARKED = re.compile(r"(<!-- generated:(?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -62,11 +64,19 @@ def field_table(model: type[Model], fields: list[str] | None = None) -> str:
     return "\n".join(rows) + "\n"
 
 
+def sensor_fields() -> str:
+    """A section a kind of sensor, with a table of its fields."""
+    return "\n".join(f"### {kind}\n\n{field_table(model)}" for kind, model in KINDS.items())
+
+
 #: The tables by the name in their marker; each ends with a line break.
 TABLES: dict[str, Callable[[], str]] = {
     "envelope-header": lambda: field_table(Header),
     "envelope-defaults": lambda: field_table(Defaults),
     "envelope-signals": lambda: field_table(SignalModel),
+    "envelope-sensors": sensor_fields,
+    "envelope-odd": lambda: field_table(Odd),
+    "envelope-odd-domain": lambda: field_table(Domain),
     "envelope-check-kinds": check_kinds,
     "envelope-check-common": common_fields,
     "envelope-check-fields": check_fields,

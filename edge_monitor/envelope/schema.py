@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, create_model
 
 from .checks import CHECK_MODELS
+from .domain import Odd
 from .fields import NAME_PATTERN, Model
 from .models import Authority, Defaults, Gate, Header, Mission, SignalModel
+from .sensors import AnySensor
 from .units import shown_duration
 
 SCHEMA_ID = "urn:edge-monitor:schema:envelope:1"
@@ -28,6 +30,8 @@ def envelope_schema() -> dict[str, Any]:
         "envelope": (Header, ...),
         "defaults": (Defaults, Field(Defaults.model_validate({}))),
         "signals": (dict[str, SignalModel], Field(min_length=1)),
+        "sensors": (dict[str, AnySensor], Field(default_factory=dict)),
+        "odd": (Odd | None, None),
         "checks": (dict[str, any_check], Field(min_length=1)),
         "authority": (Authority | None, None),
         "gates": (dict[str, Gate], Field(default_factory=dict)),

@@ -70,7 +70,7 @@ class Extractor:
         present: list[int] = []
         definition: Definition | LayoutError | None = None
         for index, signal in enumerate(self.signals):
-            if self._topics[index] != topic:
+            if self._topics[index] != topic or not signal.topic:  # derived signals and bins come from no channel
                 continue
             try:
                 if signal.type is not None and short_name(signal.type) != short_name(channel.type):
