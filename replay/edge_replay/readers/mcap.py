@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,8 +24,8 @@ from edge_monitor.core.samples import MESSAGE
 from . import mcap_records as records
 from .chunk_index import ChunkIndex
 from .kernels import u16, u32, u63
-from .mcap_records import ChannelRecord, Chunk, MalformedError, Schema, Summary
-from .recording import BLOCK, MAX_CHUNK, ByteFile, Bytes, Item, Merger, Recording, in_time_order
+from .mcap_records import ChannelRecord, Chunk, Schema, Summary
+from .recording import BLOCK, MAX_CHUNK, ByteFile, Bytes, Item, MalformedError, Merger, Recording, in_time_order
 
 MAGIC = records.MAGIC
 UNKNOWN = -1  #: in the lookup table of channels: none; else what ChannelTable.code says
@@ -184,12 +184,12 @@ class _Pass:
             self.table.counts[-2 - int(self.codes[channel])] += int(self.unwanted[channel])
         self.recording.position = self.file.size
 
-    def step(self, at: int) -> Iterator[Any]:
+    def step(self, at: int) -> Generator[Item, None, int | None]:
         """Read the record at ``at``; returns the position of the next one, None after the end of the data."""
         header = self.file.peek(at, 9)
         if len(header) < 9:
             return self.file.size
-        opcode, size = struct.unpack("<BQ", header)
+        opcode, size = header[0], int.from_bytes(header[1:], "little")
         end = at + 9 + size
         if opcode == records.MESSAGE:
             return (yield from self.read_loose(at))
@@ -199,7 +199,8 @@ class _Pass:
             return (yield from self.recover(at, "no record stands here"))
         try:
             if opcode == records.DATA_END:
-                return (yield from self.finish(at, size))
+                yield from self.finish(at, size)
+                return None
             if opcode == records.ATTACHMENT:
                 records.check_attachment(self.file, at + 9, size)
             elif opcode < 0x80:
@@ -224,13 +225,12 @@ class _Pass:
         else:
             raise MalformedError("it does not belong among the data")
 
-    def finish(self, at: int, size: int) -> Iterator[Any]:
+    def finish(self, at: int, size: int) -> Iterator[Item]:
         if size != 4 or self.summary.data_end not in (0, at):
             raise MalformedError("the data does not end here")
         stated = struct.unpack("<I", self.file.read(at + 9, 4))[0]
         if self.checksum is not None and stated != self.checksum:
             yield self.recording.damage("the checksum over all data does not match: something in it was changed", 0, at)
-        return None
 
     def add_checksum(self, start: int, end: int) -> None:
         while self.checksum is not None and start < end:
@@ -238,7 +238,7 @@ class _Pass:
             self.checksum = zlib.crc32(part, self.checksum)
             start += max(1, len(part))
 
-    def recover(self, at: int, what: str) -> Iterator[Any]:
+    def recover(self, at: int, what: str) -> Generator[Item, None, int]:
         """Report what is wrong at ``at`` and find where reading can go on (the end of the file, if nowhere)."""
         start = at + 1
         found = self.file.size
@@ -311,7 +311,7 @@ class _Pass:
         record = records.parse_channel(body)
         return record, self.summary.schemas.get(record.schema)
 
-    def take_stranger(self, channel: int) -> Iterator[Any]:
+    def take_stranger(self, channel: int) -> Generator[Item, None, bool]:
         """A message of a channel that was not described yet: whether the summary knows it."""
         body = self.summary.channels.get(channel)
         if body is not None and body not in self.described:
@@ -325,14 +325,15 @@ class _Pass:
 
     # Messages.
 
-    def read_loose(self, at: int) -> Iterator[Any]:
+    def read_loose(self, at: int) -> Generator[Item, None, int]:
         """Messages outside chunks: one block of the file."""
         data = self.file.array(at, BLOCK)
         size = int.from_bytes(data[1:9].tobytes(), "little") + 9
         if size > len(data) and size <= min(MAX_CHUNK, self.file.size - at):
             data = self.file.array(at, size)
         rows = np.empty(len(data) // 31 + 1, MESSAGE)
-        done = n = 0
+        done: int = 0
+        n: int = 0
         while True:
             done, n, why = walk(data, done, self.codes, rows, n, self.unwanted)
             if why != STRANGER:
@@ -347,7 +348,7 @@ class _Pass:
             return (yield from self.recover(at + done, "a message is malformed or runs past the end of the file"))
         return at + done
 
-    def read_chunk(self, at: int, end: int) -> Iterator[Any]:
+    def read_chunk(self, at: int, end: int) -> Generator[Item, None, int]:
         """One chunk and the message index behind it."""
         try:
             chunk = records.parse_chunk_header(self.file.peek(at, 64), at)

@@ -206,7 +206,7 @@ def decompress(chunk: Chunk, stored: Bytes, cut: bool) -> tuple[Bytes | None, st
         return array, "the file ends in the middle of a chunk: it was cut"
     if len(array) != chunk.uncompressed:
         return None, f"chunk lost: {len(array)} bytes came out of it, not {chunk.uncompressed}"
-    if chunk.crc and zlib.crc32(array) != chunk.crc:
+    if chunk.crc and zlib.crc32(array.data) != chunk.crc:
         return None, "chunk lost: its checksum does not match"
     return array, ""
 

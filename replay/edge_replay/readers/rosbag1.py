@@ -8,7 +8,7 @@ Format: http://wiki.ros.org/Bags/Format/2.0
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import partial
 from typing import Any
 
@@ -20,8 +20,8 @@ from edge_monitor.core.samples import MESSAGE
 from . import rosbag1_records as records
 from .chunk_index import ChunkIndex
 from .kernels import u32
-from .recording import BLOCK, MAX_CHUNK, ByteFile, Bytes, Item, Merger, Recording, in_time_order
-from .rosbag1_records import ClosingIndex, MalformedError, number, read_record
+from .recording import BLOCK, MAX_CHUNK, ByteFile, Bytes, Item, MalformedError, Merger, Recording, in_time_order
+from .rosbag1_records import ClosingIndex, number, read_record
 
 LIMIT = 65536  #: connections; ids in real bags count up from 0
 UNKNOWN = -1  #: in the lookup table of connections: none; else what ChannelTable.code says
@@ -139,7 +139,7 @@ class _Pass:
             self.table.counts[-2 - int(self.codes[connection])] += int(self.unwanted[connection])
         self.recording.position = self.file.size
 
-    def step(self, at: int) -> Iterator[Any]:
+    def step(self, at: int) -> Generator[Item, None, int]:
         """Read the record at ``at``; returns the position of the next one."""
         try:
             fields, start, size = read_record(self.file, at)
@@ -163,7 +163,7 @@ class _Pass:
             return (yield from self.recover(at, str(error)))
         return start + size
 
-    def recover(self, at: int, what: str) -> Iterator[Any]:
+    def recover(self, at: int, what: str) -> Generator[Item, None, int]:
         """Report what is wrong at ``at`` and find where reading can go on (the end of the file, if nowhere)."""
         end = self.closing.at or self.file.size
         found = end
@@ -230,7 +230,7 @@ class _Pass:
         if new:
             yield channel
 
-    def take_stranger(self, connection: int) -> Iterator[Any]:
+    def take_stranger(self, connection: int) -> Generator[Item, None, bool]:
         """A message of a connection that was not described yet: whether the closing index describes it."""
         stated = self.closing.connections.get(connection)
         if stated is not None and connection not in self.described:
@@ -244,7 +244,7 @@ class _Pass:
 
     # Messages.
 
-    def read_loose(self, at: int, end: int) -> Iterator[Any]:
+    def read_loose(self, at: int, end: int) -> Generator[Item, None, int]:
         """Messages outside chunks: one block of the file."""
         data = self.file.array(at, max(BLOCK, min(end - at, MAX_CHUNK)))
         rows, done, problem = yield from self.read_records(data, [], loose=True)
@@ -253,7 +253,7 @@ class _Pass:
             raise MalformedError(problem or "a message that makes no sense")
         return at + done
 
-    def read_chunk(self, at: int, fields: dict[str, bytes], start: int, size: int) -> Iterator[Any]:
+    def read_chunk(self, at: int, fields: dict[str, bytes], start: int, size: int) -> Generator[Item, None, int]:
         """One chunk and the index records behind it. Raises MalformedError."""
         stated = number(fields, "size")
         compression = fields.get("compression", b"").decode("latin-1")
@@ -321,7 +321,7 @@ class _Pass:
 
     def read_records(
         self, data: Bytes, index: list[tuple[int, np.ndarray]], *, checked: bool = False, loose: bool = False
-    ) -> Iterator[Any]:
+    ) -> Generator[Item, None, tuple[np.ndarray, int, str]]:
         """The messages among the records in ``data``: (rows, how far it was read, what is wrong)."""
         rows = np.empty(len(data) // 30 + 1, MESSAGE)
         offsets = np.empty(len(rows), np.int64)

@@ -67,8 +67,7 @@ def read_record(file: ByteFile, at: int) -> tuple[dict[str, bytes], int, int]:
 
 def agreement(topic: bytes, data: bytes) -> int:
     """How well the parts of a connection record agree: its two topics, and its definition with its MD5 sum."""
-    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-    from rosbags.typesys.store import TypesysError
+    from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 
     try:
         about = parse_header(data)

@@ -20,8 +20,8 @@ from edge_monitor.core.samples import MESSAGE
 from edge_monitor.errors import DamagedInputError
 
 from . import rosbag2_cells as cells
-from .recording import BLOCK, MAX_CHUNK, ByteFile, Bytes, Item, Merger, Recording, in_time_order
-from .sqlite_pages import LAST, TABLE_LEAF, Leaf, MalformedError, Pages, Table, rows_of_leaf, table_rows
+from .recording import BLOCK, MAX_CHUNK, ByteFile, Bytes, Item, MalformedError, Merger, Recording, in_time_order
+from .sqlite_pages import INDEX_INTERIOR, LAST, TABLE_LEAF, Leaf, Pages, Table, rows_of_leaf, table_rows
 
 GROUP = 256  #: leaf pages read at a time
 ZSTD = b"\x28\xb5\x2f\xfd"
@@ -295,7 +295,7 @@ class _Bag:
                     count = cells.tally_index(np.frombuffer(data, np.uint8), 0, self.pages.usable, self.tally)
                     if count < 0:
                         raise MalformedError(f"page {page} is no page of an index")
-                    if data[0] == cells.INDEX_INTERIOR:
+                    if data[0] == INDEX_INTERIOR:
                         offsets = np.frombuffer(data, ">u2", count, 12).tolist()
                         children += [int.from_bytes(data[at : at + 4], "big") for at in offsets]
                         children.append(int.from_bytes(data[8:12], "big"))
@@ -343,8 +343,7 @@ def _decompress(piece: bytes) -> bytes:
 @cache
 def stored_definition(type_name: str) -> tuple[str, str]:
     """(schema, definition) of a standard message type, for recordings that don't bring their own; none where unknown."""
-    from rosbags.typesys import Stores, get_typestore
-    from rosbags.typesys.store import TypesysError
+    from rosbags.typesys import Stores, TypesysError, get_typestore
 
     try:
         return "ros2msg", get_typestore(Stores.ROS2_JAZZY).generate_msgdef(type_name, ros_version=2)[0]

@@ -6,13 +6,12 @@ Format: https://www.sqlite.org/fileformat2.html, sections 1.6 and 2.1
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from edge_monitor.core.jit import kernel
 
+from .kernels import be, be_unsigned, varint
 from .recording import Bytes
 from .sqlite_pages import INDEX_INTERIOR, INDEX_LEAF, TABLE_LEAF
 
@@ -27,42 +26,6 @@ LOCAL, CHAIN, ROWID = range(
 ROWS, BAD, STAMPS, IDS = range(
     4
 )  #: entries of ``tally``, (6,) i8: rows, cells that can't be read, xor of stamps, xor of row ids; the rest is scratch
-
-
-@kernel
-def be(data: Bytes, at: int, width: int) -> int:
-    """The signed big-endian number of ``width`` bytes."""
-    value = np.int64(data[at])
-    if value >= 128:
-        value -= 256
-    for i in range(1, width):
-        value = value << 8 | np.int64(data[at + i])
-    return value  # type: ignore[return-value]
-
-
-@kernel
-def be_unsigned(data: Bytes, at: int, width: int) -> int:
-    """The unsigned big-endian number of up to 7 bytes."""
-    value = np.int64(0)
-    for i in range(width):
-        value = value << 8 | np.int64(data[at + i])
-    return value  # type: ignore[return-value]
-
-
-@kernel
-def varint(data: Bytes, at: int, end: int) -> Any:
-    """(value, position behind it) of a variable-length integer; position -1 where it runs past ``end``."""
-    value = np.int64(0)
-    for i in range(9):
-        if at + i >= end:
-            return value, -1
-        byte = np.int64(data[at + i])
-        if i == 8:
-            return value << 8 | byte, at + 9
-        value = value << 7 | (byte & 0x7F)
-        if byte < 128:
-            return value, at + i + 1
-    return value, -1
 
 
 @kernel

@@ -69,11 +69,14 @@ class Rosbag2Folder(Recording):
             yield self.damage(problem)
         done = 0
         for file in self.files:
-            part = open_with(file, self.topics, self.table)
-            for item in part:
-                self.position = done + part.position
-                yield item
-            done += part.size
+            try:
+                part = open_with(file, self.topics, self.table)
+                for item in part:
+                    self.position = done + part.position
+                    yield item
+            except DamagedInputError as error:
+                yield self.damage(str(error))
+            done += file.stat().st_size
         count = sum(self.counts.values())
         if self.stated is not None and count < self.stated:
             yield self.damage(

@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 from edge_monitor.core.jit import kernel
 
+from .kernels import be_unsigned
+from .kernels import varint as varint_at
 from .recording import MAX_CHUNK, ByteFile, Bytes, MalformedError
 
 MAGIC = b"SQLite format 3\0"
@@ -40,6 +42,25 @@ def wal_checksum(data: Bytes, start: int, stop: int, big: bool, sums: npt.NDArra
             else:
                 second = (second + word + first) & 0xFFFFFFFF
     sums[0], sums[1] = first, second
+
+
+@kernel
+def interior_cells(data: Bytes, head: int, found: npt.NDArray[np.int64]) -> int:
+    """(child, key) of each cell of a table's interior page, and its last child; returns how many, -1 where it is none."""
+    cells = be_unsigned(data, head + 3, 2)
+    first = head + 12 + 2 * cells
+    if data[head] != TABLE_INTERIOR or first > len(data) or cells >= len(found):
+        return -1
+    for cell in range(cells):
+        at = be_unsigned(data, head + 12 + 2 * cell, 2)
+        if at < first or at + 4 > len(data):
+            return -1
+        key, after = varint_at(data, at + 4, len(data))
+        if after < 0:
+            return -1
+        found[cell, 0], found[cell, 1] = be_unsigned(data, at, 4), key
+    found[cells, 0], found[cells, 1] = be_unsigned(data, head + 8, 4), LAST
+    return cells + 1
 
 
 class Pages:
@@ -81,7 +102,7 @@ class Pages:
     def _read_wal(self, wal: ByteFile) -> int:
         """Note the pages of all committed frames; returns the page count after the last commit (0: none)."""
         head = wal.array(0, 32)
-        magic, _, size = struct.unpack_from(">III", head)
+        magic, _, size = struct.unpack_from(">III", head.data)
         if magic not in (0x377F0682, 0x377F0683) or size != self.size:
             self.problems.append("the write-ahead log beside the file is damaged: its header")
             return 0
@@ -91,11 +112,11 @@ class Pages:
         pages, at = 0, 32
         while at + 24 + size <= wal.size:
             frame = wal.array(at, 24 + size)
-            page, commit = struct.unpack_from(">II", frame)
+            page, commit = struct.unpack_from(">II", frame.data)
             wal_checksum(frame, 0, 8, magic & 1 == 1, sums)
             wal_checksum(frame, 24, 24 + size, magic & 1 == 1, sums)
             if frame[8:16].tobytes() != head[16:24].tobytes() or (int(sums[0]), int(sums[1])) != struct.unpack_from(
-                ">II", frame, 16
+                ">II", frame.data, 16
             ):
                 break  # frames of an earlier run, or one that was being written when it ended
             pending[page] = at + 24
@@ -257,7 +278,7 @@ class Table:
             yield page, low, high
             return
         try:
-            children = _children(self.pages[page], 100 if page == 1 else 0, page, low, high)
+            children = _children(self.pages, page, low, high)
         except MalformedError as error:
             self._note(str(error))
             return
@@ -275,7 +296,7 @@ class Table:
                     head = 100 if page == 1 else 0
                     if data[head] == TABLE_LEAF:
                         return depth
-                    below += [child for child, _, _ in _children(data, head, page, -LAST, LAST)]
+                    below += [child for child, _, _ in _children(self.pages, page, -LAST, LAST)]
                     break
                 except MalformedError:
                     continue
@@ -287,18 +308,18 @@ class Table:
             self.problems.append(problem)
 
 
-def _children(data: bytes, head: int, number: int, low: int, high: int) -> list[tuple[int, int, int]]:
+def _children(pages: Pages, page: int, low: int, high: int) -> list[Leaf]:
     """The pages below an interior page of a table, with the row ids that they can hold. Raises MalformedError."""
-    if data[head] != TABLE_INTERIOR:
-        raise MalformedError(f"page {number} is no page of this table")
-    children = []
-    for at in cell_offsets(data, head, 12):
-        key, _ = varint(data, at + 4)
-        if not low <= key <= high:
-            raise MalformedError(f"page {number} is out of order")
-        children.append((int.from_bytes(data[at : at + 4], "big"), low, key))
-        low = key
-    return [*children, (int.from_bytes(data[head + 8 : head + 12], "big"), low, high)]
+    found = np.empty((pages.size // 5 + 1, 2), np.int64)
+    count = interior_cells(np.frombuffer(pages[page], np.uint8), 100 if page == 1 else 0, found)
+    if count < 0:
+        raise MalformedError(f"page {page} is no page of this table")
+    found = found[:count]
+    keys = found[:-1, 1]
+    if count > 1 and (keys[0] < low or keys[-1] > high or (keys[1:] < keys[:-1]).any()):
+        raise MalformedError(f"page {page} is out of order")
+    bounds = [low, *keys.tolist(), high]
+    return list(zip(found[:, 0].tolist(), bounds[:-1], bounds[1:], strict=True))
 
 
 def table_rows(pages: Pages, root: int, visited: bytearray) -> Iterator[tuple[int, list[Any]]]:

@@ -9,7 +9,7 @@ Format: https://docs.px4.io/main/en/dev_log/ulog_file_format.html
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,8 @@ from edge_monitor.core.messages import Batch
 from edge_monitor.core.samples import MESSAGE, Cause
 
 from .kernels import u16, u32
-from .recording import Bytes, Item, Recording
-from .ulog_formats import TEXT_FORMAT, TEXT_SIZE, Formats, MalformedError
+from .recording import Bytes, Item, MalformedError, Recording
+from .ulog_formats import TEXT_FORMAT, TEXT_SIZE, Formats
 from .ulog_time import order_by_stamp
 
 SYNC = bytes.fromhex("2f731320250cbb12")
@@ -216,7 +216,7 @@ class _Log:
 
     # Damage.
 
-    def recover(self, at: int, end: int) -> Iterator[Any]:
+    def recover(self, at: int, end: int) -> Generator[Item, None, int]:
         """Find where reading goes on after the record at ``at``, which can't be one, and report what is lost."""
         least, most = self.tables[0], self.tables[1]
         size = int(u16(self.data, at)) if at + 2 <= end else 0
