@@ -1,4 +1,4 @@
-"""Hypothesis strategies: signals, checks of every kind, and streams of items that meet deadlines, gaps and jumps."""
+"""Strategies for plans and streams that meet deadlines, gaps and jumps; and short ways to write both by hand."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from edge_monitor.core.check_spec import CheckSpec
+from edge_monitor.core.engine import Engine
 from edge_monitor.core.plan import Plan
 from edge_monitor.core.samples import (
     FLAG_END,
@@ -22,6 +23,8 @@ from edge_monitor.core.samples import (
     SAMPLE,
     Cause,
     Latch,
+    TransitionKind,
+    Verdict,
 )
 from edge_monitor.core.signals import Signal
 
@@ -219,3 +222,20 @@ def message(t: int, values: dict[int, float]) -> np.ndarray:
 def command(t: int, kind: int, subject: int = 0, cause: Cause = Cause.NONE) -> np.ndarray:
     """(1,) SAMPLE: a command (``ITEM_…``) at ``t``."""
     return np.array([(t, subject, int(cause) | kind << ITEM_SHIFT, 0.0)], SAMPLE)
+
+
+def engine(*specs: CheckSpec, max_age: int | None = None, roles: bool = False) -> Engine:
+    """An engine over signals a, b, c of one age; with ``roles`` c is the mode and d says that a mission is on (1)."""
+    signals = [Signal(name, "/t", max_age=max_age) for name in "abcd"]
+    return Engine(Plan.build(signals, specs, mode="c" if roles else None, active=("d", 1.0) if roles else None))
+
+
+def check(kind: str, params: dict[str, float], signals: str = "a", **more: object) -> CheckSpec:
+    """A check over signals given by letters."""
+    return CheckSpec(kind, kind, tuple(signals), params, **more)  # type: ignore[arg-type]
+
+
+def told(rows: np.ndarray, subject: int = 0) -> list[tuple[int, Verdict]]:
+    """(when, verdict) of one check's transitions."""
+    mine = rows[(rows["kind"] == TransitionKind.CHECK) & (rows["subject"] == subject)]
+    return [(int(row["t_effective"]), Verdict(row["verdict"])) for row in mine]

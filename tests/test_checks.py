@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import checks as oracle
-from oracles.compare import assert_rows, close
+from oracles.compare import assert_rows
 from oracles.engine import EngineOracle
-from strategies import FENCE, KINDS, MS, S, cases, command, items, message, streams
+from strategies import FENCE, KINDS, MS, S, cases, check, command, engine, items, message, streams, told
 
 from edge_monitor.core.check_spec import CheckSpec
 from edge_monitor.core.checks import registry
@@ -19,10 +19,8 @@ from edge_monitor.core.engine import Engine
 from edge_monitor.core.plan import Plan
 from edge_monitor.core.samples import (
     ITEM_MISSION_END,
-    ITEM_RESET_LATCH,
     ITEM_SOURCE_STATUS,
     Cause,
-    Latch,
     TransitionKind,
     Verdict,
 )
@@ -30,23 +28,6 @@ from edge_monitor.core.signals import Signal
 
 P, U, F = Verdict.PASS, Verdict.UNKNOWN, Verdict.FAIL
 INF, NAN = math.inf, math.nan
-
-
-def engine(*specs: CheckSpec, max_age: int | None = None, roles: bool = False) -> Engine:
-    """An engine over signals a, b, c of one age; with ``roles`` c is the mode and d says that a mission is on (1)."""
-    signals = [Signal(name, "/t", max_age=max_age) for name in "abcd"]
-    return Engine(Plan.build(signals, specs, mode="c" if roles else None, active=("d", 1.0) if roles else None))
-
-
-def check(kind: str, params: dict[str, float], signals: str = "a", **more: object) -> CheckSpec:
-    """A check over signals given by letters."""
-    return CheckSpec(kind, kind, tuple(signals), params, **more)  # type: ignore[arg-type]
-
-
-def told(rows: np.ndarray, subject: int = 0) -> list[tuple[int, Verdict]]:
-    """(when, verdict) of one check's transitions."""
-    mine = rows[(rows["kind"] == TransitionKind.CHECK) & (rows["subject"] == subject)]
-    return [(int(row["t_effective"]), Verdict(row["verdict"])) for row in mine]
 
 
 def over(
@@ -428,83 +409,6 @@ def test_huge_differences_on_a_circle_are_finite_or_fail() -> None:
     assert over(spec, (0, 0, 1.7e308), (1, 1, -1.7e308)) == [(1, F)]
 
 
-# Geofence
-
-#: In degrees: corners as (latitude, longitude), flattened.
-DEGREES = st.floats(-0.0015, 0.0025).map(lambda x: round(x, 7))
-
-
-def place(spec: CheckSpec, latitude: float, longitude: float) -> np.void:
-    """State of a fence over two coordinates."""
-    machine = engine(spec)
-    machine.advance(message(0, {0: latitude, 1: longitude}))
-    state: np.void = machine.checks[0]
-    return state
-
-
-@settings(max_examples=200)
-@given(DEGREES, DEGREES, st.booleans())
-def test_a_fence_equals_the_winding_number(latitude: float, longitude: float, keep_out: bool) -> None:
-    """Inside a polygon with a notch is where the winding number says so; the margin is the distance to its edge."""
-    spec = check("geofence", {"keep_out": float(keep_out)}, "ab", table=FENCE)
-    inputs = [oracle.Input(value=latitude, cause=Cause.NONE), oracle.Input(value=longitude, cause=Cause.NONE)]
-    expected = oracle.say(spec, inputs, 0, after=False, failed=False)
-    assume(abs(expected.margin) > 1e-3)  # on the edge itself rounding decides
-    state = place(spec, latitude, longitude)
-    assert state["verdict"] == expected.verdict
-    assert close(float(state["margin"]), expected.margin, 2e-6)
-
-
-@pytest.mark.parametrize("latitude", [0.0, 47.0, -33.9, 69.6])
-def test_a_fence_is_measured_in_metres(latitude: float) -> None:
-    """Ten metres north and east of a corner are ten metres on the WGS 84 ellipsoid, at any latitude, within 1 %."""
-    north, east = oracle.metres(latitude)
-    square = (latitude, 8.0, latitude, 8.01, latitude + 0.01, 8.01, latitude + 0.01, 8.0)
-    spec = check("geofence", {}, "ab", table=square)
-    assert place(spec, latitude + 10 / north, 8.005)["margin"] == pytest.approx(10, rel=0.01)
-    assert place(spec, latitude + 0.005, 8.0 - 10 / east)["margin"] == pytest.approx(-10, rel=0.01)
-    assert registry.metres_per_degree(latitude) == pytest.approx((north, east), rel=1e-5)
-
-
-def test_the_edge_belongs_to_the_zone() -> None:
-    """On the edge ``keep_in`` passes and ``keep_out`` fails: a forbidden zone includes its border."""
-    square = (0.0, 0.0, 0.0, 0.5, 0.5, 0.5, 0.5, 0.0)
-    for latitude, longitude in ((0.0, 0.0), (0.25, 0.0), (0.5, 0.5), (0.0, 0.25)):
-        assert place(check("geofence", {}, "ab", table=square), latitude, longitude)["verdict"] == P
-        assert place(check("geofence", {"keep_out": 1.0}, "ab", table=square), latitude, longitude)["verdict"] == F
-
-
-def test_a_ring_that_repeats_its_first_corner_is_the_same_fence() -> None:
-    """Polygons closed as in GeoJSON, or with a corner given twice, are the same as open ones."""
-    open_ring = check("geofence", {}, "ab", table=FENCE)
-    closed = check("geofence", {}, "ab", table=(*FENCE[:4], *FENCE[2:], *FENCE[:2]))
-    for latitude, longitude in ((0.0005, 0.0003), (0.002, 0.002), (0.0, 0.0), (0.0007, 0.0009)):
-        a, b = place(open_ring, latitude, longitude), place(closed, latitude, longitude)
-        assert (a["verdict"], a["margin"]) == (b["verdict"], b["margin"])
-
-
-INSIDE, OUTSIDE = {0: 0.0001, 1: 0.0001}, {0: 0.01, 1: 0.01}
-BAND = {"min_altitude": 10.0, "max_altitude": 100.0}
-
-
-@pytest.mark.parametrize(("where", "altitude", "keep_in", "keep_out"), [
-    (INSIDE, 50.0, P, F), (INSIDE, 5.0, F, P), (INSIDE, 101.0, F, P), (INSIDE, 100.0, P, F),
-    (OUTSIDE, 50.0, F, P), (OUTSIDE, 5.0, F, P),
-    (INSIDE, None, U, U), (OUTSIDE, None, F, P), (None, 5.0, F, P), (None, 50.0, U, U),
-])  # fmt: skip
-def test_a_prism_with_parts_unknown(
-    where: dict[int, float] | None, altitude: float | None, keep_in: Verdict, keep_out: Verdict
-) -> None:
-    """What is known to be outside, by place or by altitude, decides alone; else an unknown part makes it unknown."""
-    values = {**(where or {0: NAN, 1: 0.0}), 2: NAN if altitude is None else altitude}
-    for keep, verdict in ((0.0, keep_in), (1.0, keep_out)):
-        machine = engine(check("geofence", {**BAND, "keep_out": keep}, "abc", table=FENCE))
-        machine.advance(message(0, values))
-        state = machine.checks[0]
-        assert state["verdict"] == verdict
-        assert (state["cause"] == Cause.NAN) == (verdict == U)
-
-
 # Kinds of time
 
 
@@ -588,77 +492,3 @@ def test_a_jitter_queue_that_overflows_is_unknown() -> None:
     rows = over(spec, *samples, end=t + 1 * S)
     assert [verdict for _, verdict in rows] == [P, U, P]
     assert rows[-1][0] == t + 1 * S
-
-
-# Latches
-
-
-def latch_story(latch: Latch, *commands: np.ndarray, roles: bool = True) -> list[tuple[int, Verdict]]:
-    """Fail at 1 s, clear at 2 s, then ``commands``."""
-    machine = engine(check("bounds", {"max": 2.0}, latch=latch), roles=roles)
-    start = items((0, 2, 5.0), (0, 3, 1.0), (0, 0, 0.0), (1 * S, 0, 9.0), (2 * S, 0, 0.0))
-    return told(machine.advance(np.concatenate([start, *commands])))
-
-
-MODE, END = items((3 * S, 2, 6.0)), items((3 * S, 3, 0.0))
-RESET, MISSION = command(3 * S, ITEM_RESET_LATCH, 0), command(3 * S, ITEM_MISSION_END)
-
-
-@pytest.mark.parametrize(("latch", "clears"), [
-    (Latch.WHEN_CLEARED, None),
-    (Latch.ON_MODE_CHANGE, {"mode", "end", "reset", "mission"}),
-    (Latch.ON_MISSION_END, {"end", "reset", "mission"}),
-    (Latch.MANUAL, {"reset"}),
-])  # fmt: skip
-def test_what_clears_which_latch(latch: Latch, clears: set[str] | None) -> None:
-    """Each latch goes by its own occasion or a person's word; the end of a mission is the end of its mode too."""
-    for name, occasion in {"mode": MODE, "end": END, "reset": RESET, "mission": MISSION}.items():
-        if clears is None:
-            assert latch_story(latch, occasion) == [(0, P), (1 * S, F), (2 * S, P)]
-        else:
-            assert latch_story(latch, occasion) == [(0, P), (1 * S, F), *([(3 * S, P)] if name in clears else [])]
-
-
-@pytest.mark.parametrize("occasion", [MODE, END, RESET, MISSION])
-def test_no_latch_goes_while_its_condition_holds(occasion: np.ndarray) -> None:
-    """A failing, an unknown and a not yet recovered check stay latched, whatever happens."""
-    for latch in (Latch.ON_MODE_CHANGE, Latch.ON_MISSION_END, Latch.MANUAL):
-        for value, wait in ((9.0, 0), (NAN, 0), (0.0, 5 * S)):
-            machine = engine(check("bounds", {"max": 2.0}, latch=latch, pass_for=wait), roles=True)
-            machine.advance(items((0, 2, 5.0), (0, 3, 1.0), (1 * S, 0, 9.0), (2 * S, 0, value)))
-            assert told(machine.advance(occasion)) == []
-            assert (machine.checks["latched"][0], machine.checks["verdict"][0]) == (1, F)
-
-
-def test_a_latch_is_told_when_it_is_set_and_reset() -> None:
-    """A latching failure is followed by its latch row, a reset by the pass that it uncovers; it may latch anew."""
-    machine = engine(check("bounds", {"max": 2.0}, latch=Latch.MANUAL))
-    stream = np.concatenate([items((0, 0, 9.0), (1, 0, 0.0)), command(2, ITEM_RESET_LATCH), items((3, 0, 9.0))])
-    rows = machine.advance(stream)
-    told_as, latched = TransitionKind.CHECK, TransitionKind.LATCH
-    assert [(r["t_effective"], r["kind"], r["verdict"]) for r in rows] == [
-        (0, told_as, F), (0, latched, F), (2, latched, P), (2, told_as, P), (3, told_as, F), (3, latched, F),
-    ]  # fmt: skip
-
-
-def test_a_latch_survives_a_clock_jump() -> None:
-    """After a step back the check stays FAIL, and can be reset only once it has passed on new values."""
-    machine = engine(check("bounds", {"max": 2.0}, latch=Latch.MANUAL))
-    machine.advance(items((10 * S, 0, 9.0), (11 * S, 0, 0.0), (5 * S, 1, 0.0)))
-    assert told(machine.advance(command(6 * S, ITEM_RESET_LATCH))) == []
-    machine.advance(items((7 * S, 0, 0.0)))
-    assert told(machine.advance(command(8 * S, ITEM_RESET_LATCH))) == [(8 * S, P)]
-
-
-def test_a_reset_restarts_the_timers() -> None:
-    """After a reset a failure must last its whole ``fail_for`` again."""
-    machine = engine(check("bounds", {"max": 2.0}, latch=Latch.MANUAL, fail_for=1 * S))
-    machine.advance(items((0, 0, 9.0), (1 * S, 0, 9.0), (2 * S, 0, 0.0)))
-    rows = machine.advance(np.concatenate([command(3 * S, ITEM_RESET_LATCH), items((4 * S, 0, 9.0), (9 * S, 1, 0.0))]))
-    assert told(rows) == [(3 * S, P), (5 * S, F)]
-
-
-def test_a_mode_that_comes_back_after_a_gap_is_no_change() -> None:
-    """Only from one known mode to another is a change of mode: what happened in a gap is not known, the latch stays."""
-    assert latch_story(Latch.ON_MODE_CHANGE, items((3 * S, 2, NAN), (4 * S, 2, 6.0))) == [(0, P), (1 * S, F)]
-    assert latch_story(Latch.ON_MODE_CHANGE, items((3 * S, 2, 5.0), (4 * S, 2, 6.0)))[-1] == (4 * S, P)
