@@ -117,7 +117,7 @@ class Plan:
             row["leave_max"] = lowered.fields.get("leave_max", row["max"])
             row["leave_min"] = lowered.fields.get("leave_min", row["min"])
             inputs = [index[name] for name in spec.signals]
-            row["a"], row["b"], row["c"] = (inputs + [-1, -1, -1])[:3]
+            row["a"], row["b"], row["c"] = [*inputs, -1, -1, -1][:3]
             for signal_index in sorted(set(inputs)):
                 readers[signal_index].append(i)
             row["table_start"], row["table_len"] = len(table), len(numbers)

@@ -72,7 +72,8 @@ CHECK_ROW = np.dtype(
 )
 
 #: Dynamic part of a check. ``known``: the debounced verdict that the last known values gave (-1: none yet).
-#: ``due``: end of a debounce; ``wake``: when time alone changes what the family says. ``worst``: smallest margin yet, from ``max``/``min``.
+#: ``due``: end of a debounce; ``wake``: when time alone changes what the family says. ``worst``: smallest margin yet,
+#: from ``max``/``min``.
 #: ``n0 n1 n2 x0 x1``: the family's own; ``head len``: its ring.
 CHECK_STATE = np.dtype(
     [
