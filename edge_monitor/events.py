@@ -12,6 +12,7 @@ from .core.authority import Change, Command
 from .core.check_spec import CheckSpec
 from .core.gates import Decision, Reason
 from .core.messages import Damage
+from .core.odd import OddChange, names_of
 from .core.samples import FLAG_LATCHED, Cause, TransitionKind, Verdict
 from .core.signals import Signal
 
@@ -208,6 +209,20 @@ def from_change(change: Change) -> Event:
     severity = "critical" if change.type == "failsafe.start" else "marginal"
     subject = "failsafe" if change.type.startswith("failsafe") else "authority"
     return Event(change.type, subject, change.t_effective, change.t_decided, severity, payload)
+
+
+def from_odd(change: OddChange) -> Event:
+    """The vehicle left its declared domain, or came back to it."""
+    bins = names_of(change.cell)
+    axes = [axis.name.lower() for axis in change.against]
+    payload: Payload = {
+        "cause": ", ".join(f"{axis} {bins[axis]}" for axis in axes),
+        "bins": dict(bins),
+        "against": axes,
+        "known": change.known,
+    }
+    severity = "marginal" if change.type == "odd.exit" else "negligible"
+    return Event(change.type, "odd", change.t_effective, change.t_decided, severity, payload)
 
 
 def from_damage(damage: Damage, t: int) -> Event:

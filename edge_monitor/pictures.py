@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import io
+from importlib.util import find_spec
 
 import numpy as np
 
 from .errors import UsageError
 
 MAX_PIXELS = 1 << 25  #: a picture that claims more is refused before it is decoded
+
+
+def available() -> bool:
+    """Whether Pillow is installed."""
+    return find_spec("PIL") is not None
 
 
 def decode(data: bytes) -> tuple[np.ndarray, str] | None:

@@ -19,6 +19,7 @@ from .core.plan import Plan
 from .core.samples import ITEM_SHIFT, ITEM_SOURCE_STATUS, SAMPLE, UNSEEN, TransitionKind
 from .envelope import Envelope
 from .events import Event
+from .surroundings import Surroundings, Witness
 
 #: A heartbeat is due this long after the last one, in the stream's time (SEMANTICS §7: at least every 10 minutes).
 HEARTBEAT_NS = 600_000_000_000
@@ -35,8 +36,10 @@ class Monitor:
     Deterministic: no clock, no randomness; the same items give the same events and ``digest()``.
     """
 
-    def __init__(self, envelope: Envelope) -> None:
+    def __init__(self, envelope: Envelope, witness: Witness | None = None) -> None:
+        """``witness`` is told of each cell and of each event in it."""
         self.envelope = envelope
+        self.surroundings = Surroundings(envelope, witness)
         self.extractor = Extractor(envelope.signals, [text for check in envelope.checks for text in check.texts])
         names = tuple(signal.name for signal in envelope.signals)
         spec = envelope.authority
@@ -72,7 +75,7 @@ class Monitor:
             if not self._started:  # told once the stream has a time
                 return []
             return [events.from_damage(item, self.now)]
-        for problem in self.extractor.add_channel(item):
+        for problem in self.extractor.add_channel(item) + self.surroundings.add_channel(item):
             self._status.append((problem.signal, int(problem.cause)))
             self.problems.append(problem.message)
         return []
@@ -87,7 +90,7 @@ class Monitor:
             return [events.from_damage(damage, 0) for damage in self.damages]
         t = self.now
         found = self._beats(t + 1)
-        found += self._events(self.engine.finish(t)) + self._gates_until(t, inclusive=True)
+        found += self._events(self.engine.finish(t)) + self._waiting(t, inclusive=True)
         return [*found, self._account("monitor.stopped", t)]
 
     @property
@@ -100,7 +103,7 @@ class Monitor:
         if len(batch.messages) == 0:
             return []
         found = self._start(int(batch.messages[0]["t"]))
-        samples = self.extractor.extract(batch)
+        samples = self.surroundings.fill(batch, self.extractor.extract(batch))
         if self._status:
             status = np.zeros(len(self._status), SAMPLE)
             status["t"] = batch.messages[0]["t"]
@@ -146,7 +149,7 @@ class Monitor:
         return found
 
     def _reach(self, t: int) -> list[Event]:
-        return self._events(self.engine.advance(until=t)) + self._gates_until(t)
+        return self._events(self.engine.advance(until=t)) + self._waiting(t)
 
     def _account(self, name: str, t: int) -> Event:
         """What the stream has been up to ``t``, and the digest of the state that it led to."""
@@ -176,28 +179,33 @@ class Monitor:
         }
         started = Event("monitor.started", envelope.id, t, t, "negligible", payload, claim=envelope.claim)
         early = [events.from_damage(damage, t) for damage in self.damages]
+        self.surroundings.start(t)
         return [started, *early, *self._decisions(self.gates.start(t))]
 
     def _events(self, rows: np.ndarray) -> list[Event]:
         found: list[Event] = []
         for instant in instants(rows):
-            found += self._instant(instant)
+            for event in self._instant(instant):
+                self.surroundings.told(event.type, event.t_effective)
+                found.append(event)
         return found
 
     def _instant(self, rows: np.ndarray) -> Iterator[Event]:
         """Name what one instant did: inputs, then who commands, then checks, then what the gates make of it."""
-        waiting = self.gates.advance(int(rows[0]["t_effective"]), int(rows[0]["t_decided"]))
-        yield from self._decisions(waiting)
+        t, decided = int(rows[0]["t_effective"]), int(rows[0]["t_decided"])
+        yield from map(events.from_odd, self.surroundings.advance(t, decided))
+        yield from self._decisions(self.gates.advance(t, decided))
         kinds = rows["kind"].tolist()
         inputs: dict[str, list[np.void]] = {}
         for kind, row in zip(kinds, rows, strict=True):
             if kind == CLOCK:
                 self._beat = int(row["t_effective"]) + HEARTBEAT_NS
                 yield events.from_jump(row)
-            elif kind == INPUT:
+            elif kind == INPUT and self.envelope.signals[row["subject"]].topic:  # the bins' inputs speak for them
                 inputs.setdefault(self.envelope.signals[row["subject"]].topic, []).append(row)
         for group in inputs.values():
             yield events.from_inputs(group, self.envelope.signals)
+        yield from map(events.from_odd, self.surroundings.step(rows))
         if self.authority is not None:
             for change in self.authority.step(rows):
                 yield events.from_change(change)
@@ -207,8 +215,11 @@ class Monitor:
                 yield events.from_check(row, spec, self._state(spec, float(row["value"])))
         yield from self._decisions(self.gates.step(rows))
 
-    def _gates_until(self, t: int, *, inclusive: bool = False) -> list[Event]:
-        return list(self._decisions(self.gates.advance(t, t, inclusive=inclusive)))
+    def _waiting(self, t: int, *, inclusive: bool = False) -> list[Event]:
+        """What domain and gates waited for until ``t``."""
+        changes = self.surroundings.advance(t, t, inclusive=inclusive)
+        decisions = self.gates.advance(t, t, inclusive=inclusive)
+        return [*map(events.from_odd, changes), *self._decisions(decisions)]
 
     def _decisions(self, decisions: list[Decision]) -> Iterator[Event]:
         for decision in decisions:

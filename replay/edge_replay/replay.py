@@ -13,6 +13,7 @@ from edge_monitor.events import Event
 from edge_monitor.runtime import Monitor
 
 from . import readers
+from .matrix import Matrix
 
 Listener = Callable[[Event], None]
 
@@ -45,6 +46,7 @@ class Replay:
     first: int | None = None
     last: int | None = None
     topics: dict[str, str] = field(default_factory=dict)  #: topic: type
+    matrix: Matrix | None = None  #: what the sensors saw, where that was asked for
     recorded: tuple[int, int] | None = None  #: first and last time in the recording, whatever the window, ns
 
     @property
@@ -73,16 +75,17 @@ def replay(
     *,
     window: Window | None = None,
     listener: Listener | None = None,
+    matrix: Matrix | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Replay:
     """Run ``path`` through a monitor for ``envelope``.
 
-    ``listener`` gets each event as it is decided. ``progress`` gets (bytes read, bytes in all) after each item of the
-    source; what it raises ends the replay between two items. Raises ``DamagedInputError`` when nothing in the file can
-    be read; partial damage is an event and in ``damages``.
+    ``listener`` gets each event as it is decided; ``matrix`` accounts for all time. ``progress`` gets (bytes read, bytes
+    in all) after each item of the source; what it raises ends the replay between two items. Raises
+    ``DamagedInputError`` when nothing in the file can be read; partial damage is an event and in ``damages``.
     """
     recording = readers.open(path, topics=sorted({signal.topic for signal in envelope.signals if signal.topic}))
-    result = Replay(Path(path), recording.format, Monitor(envelope))
+    result = Replay(Path(path), recording.format, Monitor(envelope, matrix), matrix=matrix)
 
     def tell(found: list[Event]) -> None:
         for event in found:
@@ -106,6 +109,8 @@ def replay(
         if progress is not None:
             progress(recording.position, recording.size)
     tell(result.monitor.finish())
+    if matrix is not None:
+        matrix.finish(result.monitor.now)
     return result
 
 

@@ -188,6 +188,7 @@ def document(replay: Replay) -> dict[str, Any]:
     """Everything about one replay but the single events."""
     envelope = replay.monitor.envelope
     first, last = replay.first, replay.last
+    matrix = {} if replay.matrix is None else {"matrix": replay.matrix.document(envelope.odd)}
     return {
         "log": str(replay.path),
         "format": replay.format,
@@ -219,4 +220,5 @@ def document(replay: Replay) -> dict[str, Any]:
             for d in replay.damages
         ],
         "engine_digest": replay.monitor.engine.digest(),
+        **matrix,
     }

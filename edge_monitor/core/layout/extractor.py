@@ -49,7 +49,7 @@ class Extractor:
         """``texts`` get the first numbers of the text table, in their order. Raises ConfigError: they do not fit."""
         self.signals = tuple(signals)
         self.texts = TextTable(texts)
-        self._topics = [_topic(signal.topic, 0) for signal in signals]
+        self._topics = [topic_key(signal.topic, 0) for signal in signals]
         self._channels = np.zeros(0, CHANNEL)
         self._slots = np.zeros(0, SLOT)
         self._ops = np.zeros(0, OP)
@@ -64,7 +64,7 @@ class Extractor:
 
         Returns a problem for each signal on the channel's topic that can't be read from it.
         """
-        topic = _topic(channel.topic, channel.instance)
+        topic = topic_key(channel.topic, channel.instance)
         problems: list[Problem] = []
         wants: dict[Path, list[tuple[int, Signal]]] = {}
         present: list[int] = []
@@ -207,7 +207,7 @@ def _packed(row: Row) -> tuple[float, ...]:
     return (int(row.code), row.prim, *place, row.align, row.a, row.b, row.c, fill.scale, fill.offset)
 
 
-def _topic(name: str, instance: int) -> tuple[str, int]:
+def topic_key(name: str, instance: int) -> tuple[str, int]:
     """A topic without its leading slash, and its ULog instance (``battery_status[1]``)."""
     match = _INSTANCE.fullmatch(name)
     if match:

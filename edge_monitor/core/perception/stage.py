@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..layout.definitions import SEQUENCE, SIZES, Definition, LayoutError, short_name
-from ..layout.extractor import Problem
+from ..layout.extractor import Problem, topic_key
 from ..layout.formats import parse
 from ..messages import Batch, Channel
 from ..samples import FLAG_CAUSE, FLAG_END, SAMPLE, UNSEEN, Cause
@@ -69,7 +69,7 @@ class Perception:
         self, wants: Sequence[Want], options: Mapping[str, Options] | None = None, decode: Decoder | None = None
     ) -> None:
         self._wants = sorted(wants, key=lambda want: want.signal)
-        self._options = {_bare(topic): value for topic, value in (options or {}).items()}
+        self._options = {topic_key(topic, 0): value for topic, value in (options or {}).items()}
         self._decode = decode
         self._sensors: dict[int, _Sensor] = {}
         self._mine = np.zeros(max((want.signal for want in wants), default=-1) + 1, np.bool_)
@@ -78,12 +78,11 @@ class Perception:
     def add_channel(self, channel: Channel) -> list[Problem]:
         """Prepare for a channel (kernels are compiled here); a problem for each statistic that can't be had from it."""
         self._sensors.pop(channel.id, None)
-        if channel.instance:
-            return []
+        topic = topic_key(channel.topic, channel.instance)
         mine = [
             want
             for want in self._wants
-            if _bare(want.topic) == _bare(channel.topic)
+            if topic_key(want.topic, 0) == topic
             and (want.type is None or short_name(want.type) == short_name(channel.type))
         ]
         if not mine:
@@ -178,7 +177,7 @@ class Perception:
         if channel.encoding not in ("cdr", "ros1") or describe(definition, definition.root) != signature:
             message = f"{channel.topic}: the recording defines {channel.type} differently from what is measured"
             return LayoutError(message, Cause.TYPE_MISMATCH)
-        options = self._options.get(_bare(channel.topic))
+        options = self._options.get(topic_key(channel.topic, channel.instance))
         if options is None and kind is not InertialOptions:
             options = kind()
         if not isinstance(options, kind):
@@ -187,7 +186,9 @@ class Perception:
         ros1 = channel.encoding == "ros1"
         if make is CompressedImageStatistics:
             if self._decode is None:
-                return LayoutError(f"{channel.topic}: no decoder for compressed pictures", Cause.DEPENDENCY)
+                return LayoutError(
+                    f"{channel.topic}: no decoder for compressed pictures (install the extra `camera`)", Cause.DEPENDENCY
+                )
             return make(options, self._decode, ros1=ros1)
         return make(options, ros1=ros1)
 
@@ -260,7 +261,3 @@ def _without(samples: np.ndarray, silent: Sequence[int]) -> np.ndarray:
         if flags[row] & FLAG_END and before >= 0:
             flags[before] |= FLAG_END  # where the row before ends a message of its own, this changes nothing
     return samples[keep].astype(SAMPLE, copy=False)
-
-
-def _bare(topic: str) -> str:
-    return topic.removeprefix("/")

@@ -50,6 +50,10 @@ FAIL_ON = ("breach", "no-go", "unknown")
     type=click.Path(dir_okay=False, allow_dash=True),
     help="Write events to this file, one JSON object a line; '-' is stdout.",
 )
+@click.option(
+    "--matrix", "with_matrix", is_flag=True,
+    help="Add what the sensors saw: time and events by weather, light, vibration and occlusion (section `odd`).",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 @click.option(
     "--from", "start", metavar="SECONDS", help="Start here: seconds on the recording's clock, or '+S' from its start."
@@ -69,6 +73,7 @@ def command(
     journal: Path | None,
     key: Path | None,
     jsonl: str | None,
+    with_matrix: bool,
     as_json: bool,
     start: str | None,
     end: str | None,
@@ -84,6 +89,7 @@ def command(
     from edge_monitor import envelope as envelopes
 
     from .. import summary
+    from ..matrix import Matrix, merged
     from ..replay import replay
 
     if (journal is None) != (key is None):
@@ -93,6 +99,8 @@ def command(
     if jsonl not in (None, "-") and Path(str(jsonl)).resolve() in {path.resolve() for path in (*logs, envelope)}:
         raise UsageError(f"--jsonl {jsonl}: would overwrite an input; name another file")
     loaded = envelopes.load(envelope, risk=risk)
+    if with_matrix and not loaded.bins:
+        raise UsageError(f"--matrix: {envelope} has no section `odd` that says which signals to tell the conditions by")
     if not quiet:
         for warning in loaded.warnings:
             click.echo(f"warning: {warning}", err=True)
@@ -115,7 +123,9 @@ def command(
 
             try:
                 with progress(log, quiet or not sys.stderr.isatty()) as tell:
-                    results.append(replay(log, loaded, window=window, listener=listener, progress=tell))
+                    matrix = Matrix(mission=log.name) if with_matrix else None
+                    result = replay(log, loaded, window=window, listener=listener, matrix=matrix, progress=tell)
+                    results.append(result)
             except DamagedInputError as error:
                 unreadable = True
                 click.echo(f"edge-replay: {error}", err=True)
@@ -128,6 +138,11 @@ def command(
         terminal = console(stderr=jsonl == "-")
         for result in results:
             show(result, terminal)
+        if with_matrix:
+            from .. import coverage
+
+            whole = merged(result.matrix for result in results if result.matrix is not None)
+            coverage.show(whole, loaded.odd, terminal)
     return exit_code(results, fail_on, unreadable)
 
 
