@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_monitor.command_line import console
+
 if TYPE_CHECKING:
     from ..exceedance import Survey
 
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 def command(logs: tuple[Path, ...], envelope: Path, risk: str | None, as_json: bool) -> int:
     """For each limit: how often and for how long it would have fired on past LOGs, and where the data lie.
 
-    The columns with shares answer "which value is exceeded 1 % (0.1 %) of the time?", from both ends, so that a limit
-    can be set from data. Times are weighted: a value counts for as long as it was in force.
+    The last columns answer "which value is exceeded 1 % (0.1 %) of the time?", from both ends, so that a limit can be set
+    from data. Values are weighted by time: each counts for as long as it was in force.
     """
     from edge_monitor import envelope as envelopes
 
@@ -44,57 +46,70 @@ def command(logs: tuple[Path, ...], envelope: Path, risk: str | None, as_json: b
             "logs": [str(log) for log in logs],
             "checks": [check.document() for check in found.checks],
             "damage": [{"where": damage.where, "what": damage.what} for damage in found.damages],
+            "unreadable": found.unreadable,
+            "problems": found.problems,
         }
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        show(found, len(logs))
-    return 4 if found.damages else 0
+        show(found, len(logs) - len(found.unreadable))
+    for line in found.unreadable:
+        click.echo(f"edge-replay: {line}", err=True)
+    return 4 if found.damages or found.unreadable else 0
 
 
 def show(found: Survey, logs: int) -> None:
     """Print the survey as a table."""
-    from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(title=f"Limits against {logs} recording(s)", title_justify="left", box=None, pad_edge=False)
-    table.add_column("check")
-    for name in (
-        "fires",
-        "in logs",
-        "in breach s",
-        "of time",
-        "worst margin",
-        "0.1 % below",
-        "1 % below",
-        "half",
-        "1 % above",
-        "0.1 % above",
-    ):
-        table.add_column(name, justify="right")
-    table.add_column("unit")
-    for check in found.checks:
+    from ..display import NARROW, duration, figure, plain_table
+
+    terminal = console()
+    wide = terminal.width >= NARROW
+    seconds = max((check.observed_s for check in found.checks), default=0.0)
+    ends = ("0.1 % below", "1 % below", "half", "1 % above", "0.1 % above") if wide else ("1 % below", "1 % above")
+    fired = ("fires", "in logs", "for s", "of time") if wide else ("fires",)
+    right = ("limit", *fired, "worst margin", *ends)
+    table = plain_table(
+        f"{len(found.checks)} checks on {logs} recording(s), {seconds:,.1f} s", "check", *right, "unit", right=right
+    )
+    for check in sorted(found.checks, key=lambda check: (check.fires == 0, check.name)):
         row = check.document()
-        share = check.seconds / check.observed_s if check.observed_s else 0.0
-        worst = row["worst_margin"]
+        share = f"{check.seconds / check.observed_s:.2%}" if check.fires and check.observed_s else "-"
+        told = {
+            "fires": str(check.fires or "-"),
+            "in logs": f"{check.logs_fired}/{logs}" if check.fires else "-",
+            "for s": duration(round(check.seconds * 1e9)),
+            "of time": share,
+        }
+        quantiles = dict(
+            zip(
+                ("0.1 % below", "1 % below", "half", "1 % above", "0.1 % above"), row["quantiles"].values(), strict=True
+            )
+        )
         table.add_row(
             escape(check.name),
-            str(check.fires) if check.fires else "-",
-            f"{check.logs_fired}/{logs}" if check.fires else "-",
-            f"{check.seconds:.2f}" if check.fires else "-",
-            f"{share:.2%}" if check.fires else "-",
-            "not known" if worst is None else figure(worst),
-            *(figure(value) for value in row["quantiles"].values()),
+            limit_text(*check.limits),
+            *(told[name] for name in fired),
+            figure(row["worst_margin"]),
+            *(figure(quantiles[name]) for name in ends),
             escape(check.unit),
         )
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(table)
+    terminal.print(table, highlight=False)
+    terminal.print(
+        "[dim]x % below: so much of the time the value was less; x % above: so much of the time it was more[/]",
+        highlight=False,
+    )
+    never = [check.name for check in found.checks if not len(check.values) and not check.fires]
+    if never:
+        terminal.print(f"[magenta]never known:[/] {escape(', '.join(never))}", highlight=False)
+    for problem in dict.fromkeys(found.problems):
+        terminal.print(f"[magenta]not readable:[/] {escape(problem)}", highlight=False)
     for damage in found.damages:
-        console.print(f"[red]damage:[/] {escape(damage.where)}: {escape(damage.what)}", highlight=False)
+        terminal.print(f"[red]damage:[/] {escape(damage.where)}: {escape(damage.what)}", highlight=False)
 
 
-def figure(value: float | str | None) -> str:
-    """Four significant digits; a dash where there is no value."""
-    if value is None:
-        return "-"
-    return value if isinstance(value, str) else f"{value:.4g}"
+def limit_text(low: float | None, high: float | None) -> str:
+    """A check's limits in a few characters."""
+    if low is None:
+        return "" if high is None else f"≤ {high:.4g}"
+    return f"≥ {low:.4g}" if high is None else f"{low:.4g} … {high:.4g}"
