@@ -23,6 +23,7 @@ from edge_replay import readers
 from edge_replay.commands.run import command
 from edge_replay.matrix import Matrix
 from edge_replay.replay import Replay, replay
+from edge_replay.signals import read
 
 MS = 1_000_000
 STORE = get_typestore(Stores.ROS2_JAZZY)
@@ -232,6 +233,13 @@ def test_a_topic_that_mimics_an_instance_gives_no_brightness(recording: Path) ->
     assert [event.t_effective for event in found if (event.type, event.subject) == ("check.fail", "bright")] == [
         at(DARK) + 200 * MS
     ]
+
+
+def test_calibration_sees_statistics_as_the_monitor_does(recording: Path) -> None:
+    """The series that drift references are made of hold the statistic, one value a frame, not the frames' presence."""
+    (series,) = read([recording], envelopes.loads(ENVELOPE.encode()), {"brightness": ""}).series["brightness"]
+    assert series.t.tolist() == [at(frame) for frame in range(END)]
+    assert (series.x[:DARK] > 140).all() and (series.x[DARK:FROZEN] < 10).all() and (series.x[FROZEN:] > 140).all()
 
 
 def test_without_statistics_nothing_is_imported() -> None:

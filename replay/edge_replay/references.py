@@ -96,7 +96,7 @@ def make(
     for request in asked.values():
         if by_signal[request.signal] != request.mode_signal:
             raise ConfigError(f"{envelope.source}: signal {request.signal} has drift checks with different modes")
-    extract = read(logs, envelope.signals, by_signal, progress)
+    extract = read(logs, envelope, by_signal, progress)
     out.mkdir(parents=True, exist_ok=True)
     made = []
     checks = drift_checks(envelope)

@@ -14,7 +14,8 @@ from edge_monitor.core.layout import Extractor
 from edge_monitor.core.messages import Batch, Damage
 from edge_monitor.core.plan import Plan
 from edge_monitor.core.samples import Cause, TransitionKind
-from edge_monitor.core.signals import Signal
+from edge_monitor.envelope import Envelope
+from edge_monitor.surroundings import Surroundings
 
 from . import readers
 from .series import Array, Series
@@ -42,32 +43,35 @@ def file_digest(path: Path) -> str:
 
 def read(
     paths: Sequence[Path],
-    signals: Sequence[Signal],
+    envelope: Envelope,
     modes: Mapping[str, str],
     progress: Callable[[int, int], None] | None = None,
 ) -> Extract:
     """Read the signals named in ``modes`` from every recording, as the engine sees them, derived ones included.
 
-    ``modes``: per signal the name of the signal that tells its mode, or nothing; ``signals``: all of the envelope's.
+    ``modes``: per signal the name of the signal that tells its mode, or nothing.
 
     A sample that could not be read is NaN. Raises ``DamagedInputError`` for a file that can't be read at all.
     """
     result = Extract({name: [] for name in modes})
+    signals = envelope.signals
     wanted = {*modes, *(mode for mode in modes.values() if mode)}
     watched = [replace(signal, watch="each" if signal.name in wanted else "") for signal in signals]
     index = {signal.name: i for i, signal in enumerate(signals)}
     for path in paths:
         extractor, engine = Extractor(signals), Engine(Plan.build(watched, []))
+        surroundings = Surroundings(envelope)
         recording = readers.open(path, topics=sorted({signal.topic for signal in signals if signal.topic}))
         parts = []
         for item in recording:
             if isinstance(item, Damage):
                 result.damages.append(item)
             elif isinstance(item, Batch):
-                rows = engine.advance(extractor.extract(item))
+                rows = engine.advance(surroundings.fill(item, extractor.extract(item)))
                 parts.append(rows[rows["kind"] == TransitionKind.VALUE])
             else:
                 extractor.add_channel(item)
+                surroundings.add_channel(item)
             if progress is not None:
                 progress(recording.position, recording.size)
         if not parts:

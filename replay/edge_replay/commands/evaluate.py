@@ -62,7 +62,7 @@ def command(
         raise ConfigError(f"{envelope}: has no drift check with a `reference`: there is nothing to evaluate")
     modes = {one.signal: one.mode for one in checks.values()}
     with progress(logs[0], not sys.stderr.isatty()) as tell:
-        extract = read(logs, loaded.signals, modes, tell)
+        extract = read(logs, loaded, modes, tell)
     results: dict[str, Evaluation] = {}
     for name, one in checks.items():
         assert one.reference is not None
