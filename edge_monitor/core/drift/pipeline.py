@@ -53,8 +53,8 @@ PARAMS = PHI + MAX_ORDER
 # The pool: the pipeline's state, then the detector's.
 ROW, LAGS, HISTORY = 0, 1, 2
 COUNT = HISTORY + MAX_ORDER
-SUM, SQUARES, VALUE, ALARM, READY = range(COUNT + 1, COUNT + 6)
-STATE = READY + 1
+SUM, SQUARES, VALUE, ALARM, READY, MISSING = range(COUNT + 1, COUNT + 7)
+STATE = MISSING + 1
 
 _NAN = math.nan
 
@@ -222,17 +222,16 @@ def pipeline_many(x, tables, pools, statistic, alarm):  # type: ignore[no-untype
     p = len(tables) // streams
     q = len(pools) // streams
     for i in range(streams):
-        missing = 0.0
         for j in range(x.shape[1]):
             statistic[i, j] = _NAN
             alarm[i, j] = 0
             if math.isnan(x[i, j]):
-                missing += 1.0
+                pools[i * q + MISSING] += 1.0
                 forget_lags(pools, i * q)
-                if missing > tables[i * p + BLOCK]:
+                if pools[i * q + MISSING] > tables[i * p + BLOCK]:
                     start_block(pools, i * q)
                 continue
-            missing = 0.0
+            pools[i * q + MISSING] = 0.0
             if absorb(x[i, j], tables, i * p, i * p + HEAD, pools, i * q) != 0:
                 statistic[i, j] = pools[i * q + VALUE]
                 alarm[i, j] = pools[i * q + ALARM] != 0
