@@ -236,8 +236,7 @@ class Flight:
 
     def _return_targets(self, state: State) -> Targets:
         """Fly west past home at 70 m, then turn left onto the line of the runway."""
-        if self._leg < len(LEGS):
-            self._leg = len(LEGS)
+        self._leg = max(self._leg, len(LEGS))
         if self._leg == len(LEGS) and line_progress(state, *RETURN_LEG) > _length(RETURN_LEG):
             self._leg += 1
         line = RETURN_LEG if self._leg == len(LEGS) else RUNWAY
