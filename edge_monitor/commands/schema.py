@@ -21,5 +21,7 @@ def command(out: str) -> None:
     try:
         with click.open_file(out, "w", encoding="utf-8") as file:
             file.write(schema_text())
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise UsageError(f"{out}: cannot write the schema: {error.strerror or error}") from None

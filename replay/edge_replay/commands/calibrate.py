@@ -31,7 +31,13 @@ if TYPE_CHECKING:
     metavar="'1 per 10 h'",
     help="Of the whole robot; what the envelope says otherwise (1 per 10 h where it says nothing).",
 )
-@click.option("--confidence", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True)
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0.5, 0.999),
+    default=0.95,
+    show_default=True,
+    help="With which the interval between false alarms is certified.",
+)
 @click.option("--author", default="", help="Who answers for the references.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(

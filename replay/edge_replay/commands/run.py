@@ -116,13 +116,15 @@ def command(
 
             sinks.append(journal_writer(stack, journal, key, loaded))
         for log in logs:
+            interrupt = PatientInterrupt()
 
-            def listener(event: Event, log: Path = log) -> None:
+            def listener(event: Event, log: Path = log, interrupt: PatientInterrupt = interrupt) -> None:
                 for sink in sinks:
                     sink(event, log)
+                interrupt.check()
 
             try:
-                with progress(log, quiet or not sys.stderr.isatty()) as tell:
+                with progress(log, quiet or not sys.stderr.isatty(), interrupt) as tell:
                     matrix = Matrix(mission=log.name) if with_matrix else None
                     result = replay(log, loaded, window=window, listener=listener, matrix=matrix, progress=tell)
                     results.append(result)
@@ -207,11 +209,13 @@ def line_writer(stack: ExitStack, target: str, *, name_log: bool) -> Sink:
 
 
 @contextmanager
-def progress(log: Path, hidden: bool) -> Iterator[Callable[[int, int], None]]:
+def progress(
+    log: Path, hidden: bool, interrupt: PatientInterrupt | None = None
+) -> Iterator[Callable[[int, int], None]]:
     """What a reader tells its place (bytes read, bytes in all): a bar on stderr, unless ``hidden``. Ctrl-C comes there."""
-    with PatientInterrupt() as interrupt, ExitStack() as stack:
+    with interrupt or PatientInterrupt() as asked, ExitStack() as stack:
         if hidden:
-            yield lambda done, size: interrupt.check()
+            yield lambda done, size: asked.check()
             return
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -221,7 +225,7 @@ def progress(log: Path, hidden: bool) -> Iterator[Callable[[int, int], None]]:
         task = bar.add_task(log.name, total=None)
 
         def tell(done: int, size: int) -> None:
-            interrupt.check()
+            asked.check()
             bar.update(task, completed=done, total=size)
 
         yield tell
