@@ -202,7 +202,8 @@ def test_run_shows_the_matrix(recording: Path, tmp_path: Path) -> None:
     """`--matrix` prints the cells after the summary and adds them to the document; without `odd` it is refused."""
     file = tmp_path / "camera.yaml"
     file.write_text(ENVELOPE)
-    shown = CliRunner().invoke(command, [str(recording), "-e", str(file), "--matrix"], standalone_mode=False)
+    runner = CliRunner(env={"COLUMNS": "200"})  # a narrow table folds its words
+    shown = runner.invoke(command, [str(recording), "-e", str(file), "--matrix"], standalone_mode=False)
     assert "What the sensors saw" in shown.output
     assert "seen-outside-envelope" in shown.output
     assert "coverage 0 %" in shown.output
