@@ -1,19 +1,26 @@
-"""Rewrites the generated parts of README and docs from the code: `make docs`. A test asserts that they are up to date.
+"""Rewrites the generated parts of README and docs from code and commands: `make docs`. A test asserts that they are up to date.
 
-A generated part stands between `<!-- generated:NAME -->` and `<!-- end -->`.
+A generated part stands between `<!-- generated:NAME -->` and `<!-- end -->`; what a command really prints, between
+`<!-- output:NAME -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations
 
+import inspect
+import os
 import re
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import click
 
 ROOT = Path(__file__).resolve().parent.parent
-PART = re.compile(r"(<!-- generated:([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PART = re.compile(r"(<!-- (?:generated|output):([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def first_sentence(text: str | None) -> str:
@@ -30,7 +37,9 @@ def check_kinds() -> str:
     common = {"kind", "severity", "rationale", "hazard", "claim", "fail_for", "pass_for", "latch"}
     for kind, model in CHECK_MODELS.items():
         parameters = ", ".join(f"`{name}`" for name in model.model_fields if name not in common)
-        lines.append(f"| [`{kind}`](docs/checks/{kind}.md) | {first_sentence(model.__doc__)} | {parameters} |")
+        page = f"docs/checks/{kind}.md"
+        name = f"[`{kind}`]({page})" if (ROOT / page).exists() else f"`{kind}`"
+        lines.append(f"| {name} | {first_sentence(model.__doc__)} | {parameters} |")
     return "\n".join(lines) + "\n"
 
 
@@ -71,13 +80,21 @@ def describe(group: click.Group, path: str, lines: list[str]) -> None:
             lines += ["| option | meaning |", "|---|---|"]
             for option in options:
                 word = ", ".join(f"`{o}`" for o in option.opts)
+                if isinstance(option.type, click.Choice):
+                    word += " " + ", ".join(option.type.choices)
                 lines.append(f"| {word} | {(option.help or '').replace('|', chr(92) + '|')} |")
             lines.append("")
 
 
 def paragraphs(text: str | None) -> str:
-    """Help text as Markdown paragraphs."""
-    return "\n\n".join(" ".join(part.split()) for part in (text or "").replace("\b", "").strip().split("\n\n"))
+    """Help text as Markdown paragraphs; what click must not rewrap becomes a block."""
+    parts = (text or "").strip().split("\n\n")
+    return "\n\n".join(
+        f"```text\n{inspect.cleandoc(part.lstrip().removeprefix(chr(8)))}\n```"
+        if part.lstrip().startswith("\b")
+        else " ".join(part.split())
+        for part in parts
+    )
 
 
 def event_types() -> str:
@@ -123,12 +140,75 @@ def journal_example() -> str:
     return "\n".join(lines) + "\n"
 
 
+def shell_blocks(path: Path) -> list[str]:
+    """The ```sh blocks of a Markdown file: commands that a reader runs, one a line."""
+    return re.findall(r"^```sh\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def run(command: str, folder: Path) -> str:
+    """What one command of ours prints, 120 columns wide, run in ``folder`` as in the checkout.
+
+    Raises ``RuntimeError`` when it does not end with 0.
+    """
+    program, *arguments = command.split()
+    variables = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}
+    words = [str(Path(sys.executable).parent / program), *arguments]
+    done = subprocess.run(words, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"'{command}' ended with {done.returncode}: {done.stderr}")
+    return done.stdout
+
+
+def checkout_in(folder: Path) -> Path:
+    """A folder that looks like the checkout to a reader's commands, and keeps what they write."""
+    for name in ("replay", "configs", "docs"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+@cache
+def tour() -> dict[str, str]:
+    """What each command of the README's tour prints, in their order; log ids, which are random, are masked."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = checkout_in(Path(name))
+        lines = [line for block in shell_blocks(ROOT / "README.md") for line in block.splitlines()]
+        return {line: UUID.sub("<log id>", run(line, folder)) for line in lines if line.startswith("edge-")}
+
+
+def printed(*commands: str) -> str:
+    """The outputs of the tour's commands that begin so, as a text block; the middle of long tables is left out."""
+    lines: list[str] = []
+    for command, text in tour().items():
+        if command.startswith(commands) and "--quiet" not in command:
+            if lines:
+                lines.append("")
+            lines += shortened([line.rstrip() for line in text.strip("\n").splitlines()])
+    return "```text\n" + "\n".join(lines) + "\n```\n"
+
+
+def shortened(lines: list[str], most: int = 14) -> list[str]:
+    """Tables of checks with at most ``most`` lines, ``…`` where some are left out; everything else as it is."""
+    found: list[str] = []
+    table: list[str] = []
+    for line in [*lines, ""]:
+        if line:
+            table.append(line)
+            continue
+        keep = table if len(table) <= most or "hecks" not in table[0] else [*table[: most - 3], "…", *table[-2:]]
+        found += [*keep, ""]
+        table = []
+    return found[:-1]
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "check-kinds": check_kinds,
     "exit-codes": exit_codes,
     "cli": cli_reference,
     "event-types": event_types,
     "journal-example": journal_example,
+    "run": lambda: printed("edge-replay run"),
+    "check": lambda: printed("edge-replay check"),
+    "journal": lambda: printed("edge-monitor journal"),
 }
 
 

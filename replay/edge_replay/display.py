@@ -25,7 +25,7 @@ STYLES = {
 }
 MARKS = {"autonomy": "A", "human": "H", "fallback": "F", "none": "·", "unknown": "?", "GO": "█", "NO_GO": "░"}
 LEGEND = "A autonomy, H human, F fallback, · nobody, ? unknown; █ GO, ░ NO_GO"
-NARROW = 110  #: columns below which what can be done without is left out
+NARROW, WIDE = 110, 140  #: columns below which what can be done without is left out
 LISTED = 30  #: breaches, losses and damages that are listed one by one
 WALL = 10**17  #: a time in ns beyond this counts from 1970, not from a boot
 
@@ -137,13 +137,13 @@ def _breaches(replay: Replay, console: Console, first: int) -> None:
     found = breaches(replay)
     if not found:
         return
-    wide = console.width >= NARROW
-    more = ("severity", "hazard", "rationale") if wide else ("severity",)
+    names = ("severity", "hazard", "rationale")
+    more = names if console.width >= WIDE else names[:2] if console.width >= NARROW else names[:1]
     right = ("from", "for s", "value", "limit")
     table = plain_table("Breaches", "from", "for s", "check", "value", "limit", *more, right=right)
     for breach in found[:LISTED]:
         event = breach.event
-        row = (event.severity, event.hazard, event.payload.get("rationale", "")) if wide else (event.severity,)
+        row = (event.severity, event.hazard, event.payload.get("rationale", ""))
         still = breach.end is None
         table.add_row(
             seconds(event.t_effective, first),
@@ -152,7 +152,7 @@ def _breaches(replay: Replay, console: Console, first: int) -> None:
             escape(event.subject),
             escape(_measured(breach)),
             figure(event.payload["limit"], event.payload["unit"]),
-            *(escape(cell) for cell in row),
+            *(escape(cell) for cell in row[: len(more)]),
         )
     console.print(table, highlight=False)
     _rest(len(found), console)

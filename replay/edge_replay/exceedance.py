@@ -210,9 +210,10 @@ def _follow(path: Path, envelope: Envelope, found: Survey, progress: Callable[[P
         if isinstance(item, Damage):
             found.damages.append(item)
         elif isinstance(item, Batch):
-            trace.follow(monitor.extractor.extract(item))
+            trace.follow(monitor.surroundings.fill(item, monitor.extractor.extract(item)))
         else:
-            found.problems += [f"{path.name}: {problem.message}" for problem in monitor.extractor.add_channel(item)]
+            problems = monitor.extractor.add_channel(item) + monitor.surroundings.add_channel(item)
+            found.problems += [f"{path.name}: {problem.message}" for problem in problems]
         if progress is not None:
             progress(path, recording.position, recording.size)
     trace.finish()

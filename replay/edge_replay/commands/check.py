@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="How often would each limit have fired on past recordings?")
-@click.argument("logs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--envelope",
     "-e",
@@ -61,13 +61,17 @@ def show(found: Survey, logs: int) -> None:
     """Print the survey as a table."""
     from rich.markup import escape
 
-    from ..display import NARROW, duration, figure, plain_table
+    from ..display import NARROW, WIDE, duration, figure, plain_table
 
     terminal = console()
-    wide = terminal.width >= NARROW
+    width = terminal.width
     seconds = max((check.observed_s for check in found.checks), default=0.0)
-    ends = ("0.1 % below", "1 % below", "half", "1 % above", "0.1 % above") if wide else ("1 % below", "1 % above")
-    fired = ("fires", "in logs", "for s", "of time") if wide else ("fires",)
+    ends: tuple[str, ...] = ("0.1 % below", "1 % below", "half", "1 % above", "0.1 % above")
+    fired: tuple[str, ...] = ("fires", "in logs", "for s", "of time")
+    if width < WIDE:
+        ends, fired = tuple(name for name in ends if name != "half"), ("fires", "of time")
+    if width < NARROW:
+        ends, fired = ("1 % below", "1 % above"), ("fires",)
     right = ("limit", *fired, "worst margin", *ends)
     table = plain_table(
         f"{len(found.checks)} checks on {logs} recording(s), {seconds:,.1f} s", "check", *right, "unit", right=right

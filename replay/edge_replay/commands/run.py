@@ -26,7 +26,7 @@ FAIL_ON = ("breach", "no-go", "unknown")
 
 
 @click.command(short_help="Replay recordings against an envelope; every breach and decision.")
-@click.argument("logs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--envelope",
     "-e",
