@@ -8,7 +8,7 @@ export PYTHONPATH :=
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint fuzz bench clean docs
+.PHONY: help install demo test lint fuzz bench bench-calibration clean docs
 
 help: ## What can be made here
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ fuzz: $(STAMP) ## Cut and flip every recording (64 cuts, 256 flips each)
 bench: $(STAMP) ## Measure against the peers in the same run; writes build/bench.json
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[bench]'
 	$(BIN)/python bench/run.py
+
+bench-calibration: $(STAMP) ## Is the false-alarm promise of drift checks kept? Simulates 6,000 hours; about 4 minutes
+	$(BIN)/python bench/calibration.py
 
 docs: $(STAMP) ## Rewrite the generated parts of README and docs
 	$(BIN)/python docs/generate.py
