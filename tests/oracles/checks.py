@@ -161,6 +161,8 @@ def frequency(spec: CheckSpec, inputs: list[Input], now: int, after: bool, faile
     hz = n / (window / 1e9)
     if most is not None and n > most:
         return Answer(Verdict.FAIL, Cause.NONE, high - hz, hz, high)
+    if n >= fewest and now < arrivals[0] + window:  # a part of a window says nothing of how far `min` is
+        return Answer(Verdict.PASS, Cause.NONE, NAN if high == INF else max(high - hz, 0.0), hz, high)
     if n >= fewest:
         margin, limit = (high - hz, high) if high - hz < hz - low else (hz - low, low)
         return Answer(Verdict.PASS, Cause.NONE, max(margin, 0.0), hz, limit)

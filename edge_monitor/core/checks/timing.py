@@ -97,6 +97,8 @@ def frequency(check, state, signals, ring, now, after):  # type: ignore[no-untyp
     if check["n_min"] > 0:
         state["wake"] = ring[start + (state["head"] + n - check["n_min"]) % capacity]["t"] + window
     above = check["max"] - hz
+    if now < state["n0"] + window:  # what a part of a window counts is no margin to `min`
+        return PASS, NONE, _NAN if math.isinf(above) else max(above, 0.0), hz, check["max"]
     below = hz - check["min"]
     # n counts both edges of a closed window, so a rate at the limit may read one message beyond it
     if above < below:
