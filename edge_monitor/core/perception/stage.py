@@ -187,7 +187,8 @@ class Perception:
         if make is CompressedImageStatistics:
             if self._decode is None:
                 return LayoutError(
-                    f"{channel.topic}: no decoder for compressed pictures (install the extra `camera`)", Cause.DEPENDENCY
+                    f"{channel.topic}: no decoder for compressed pictures (install the extra `camera`)",
+                    Cause.DEPENDENCY,
                 )
             return make(options, self._decode, ros1=ros1)
         return make(options, ros1=ros1)
