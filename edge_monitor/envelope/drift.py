@@ -110,7 +110,7 @@ class Drift(CheckModel):
                 yield Finding(("mode",), "needs `reference`: without one there is nothing to tell modes apart by")
         else:
             yield from self._against_reference(signals)
-        if self.reference is None or self.reference.baseline is not None:
+        if self.detector in FREE if self.reference is None else self.reference.baseline is not None:
             try:
                 self._table()
             except (ValueError, TypeError) as error:

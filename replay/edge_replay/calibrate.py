@@ -36,6 +36,10 @@ BLOCK_TAUS = 5.0
 LEAST_BLOCKS, WANTED_BLOCKS = 100, 200
 #: Level of the tests that can refuse a calibration.
 REFUSE = 0.01
+#: A reference shorter than this share of the promised interval has not seen what happens between two alarms.
+LEAST_SHARE = 1 / 20
+#: Recordings whose periods differ by more than this factor are no one signal.
+ALIKE_PERIODS = 1.5
 HISTOGRAM_WINDOW = 500
 
 
@@ -136,15 +140,23 @@ def clopper_pearson(exceed: int, n: int, alpha: float) -> float:
 
 
 def dependence(values: Array, cuts: Sequence[float]) -> float:
-    """Probability, at most, of exceedances following each other so often if they were independent (all cuts)."""
+    """Probability, at most, of exceedances following each other so often if they were independent.
+
+    Asked of each cut: how often does an exceedance follow one in the block before, and one in the five before? All
+    answers together (Bonferroni).
+    """
     smallest = 1.0
     for cut in cuts:
         exceeds = values > cut
-        before = int(exceeds[:-1].sum())
-        both = int((exceeds[:-1] & exceeds[1:]).sum())
-        if before:
-            smallest = min(smallest, float(binom.sf(both - 1, before, exceeds.mean())))
-    return min(1.0, smallest * len(cuts))
+        sums = np.concatenate([[0], np.cumsum(exceeds)])
+        for reach in (1, 5):
+            if len(values) <= reach:
+                continue
+            recently = sums[reach:-1] > sums[: -1 - reach]
+            before, both = int(recently.sum()), int((recently & exceeds[reach:]).sum())
+            if before:
+                smallest = min(smallest, float(binom.sf(both - 1, before, exceeds.mean())))
+    return min(1.0, smallest * 2 * len(cuts))
 
 
 def heterogeneity(values: Sequence[Array], cuts: Sequence[float]) -> float:
@@ -184,6 +196,17 @@ class _Calibration:
             self.reasons.append(
                 f"only {len(series)} recording{'s' if len(series) > 1 else ''}: folds of one drive say nothing about "
                 "another; three are needed at least"
+            )
+        seconds = sum(one.seconds for one in series)
+        needed = LEAST_SHARE * request.interval_s
+        if seconds < needed:
+            self.reasons.append(
+                f"{seconds:.4g} s of reference; for such an interval {needed:.4g} s are needed at least"
+            )
+        periods = [period_of([one]) for one in series]
+        if max(periods) > ALIKE_PERIODS * min(periods):
+            self.reasons.append(
+                f"the recordings have different rates ({1 / max(periods):.4g} to {1 / min(periods):.4g} Hz)"
             )
         gaps = sum(int((np.diff(one.t) / 1e9 > GAP_PERIODS * period).sum()) for one in series)
         if gaps > 0.05 * sum(len(one.t) for one in series):
@@ -247,7 +270,7 @@ class _Calibration:
             self.reasons.append(
                 f"the signal stays like itself for {tau * self.period:.3g} s: the reference is too short for it"
             )
-        wanted = min(wanted, longest)
+        wanted = max(SMALLEST_BLOCK, min(wanted, longest))
         while 2 * wanted <= longest:
             values = [
                 scores(self._grid(SET, m, wanted), f, wanted, self.feed)

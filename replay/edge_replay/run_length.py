@@ -19,16 +19,34 @@ CELLS = 120  #: of the chains
 
 
 def solve(run_length_of: Callable[[float], float], run_length: float, low: float, high: float) -> float:
-    """Where an increasing ``run_length_of`` reaches ``run_length``; looks from ``low`` to ``high`` and beyond."""
-    while run_length_of(high) < run_length and high < 1e3:
+    """Where an increasing ``run_length_of`` reaches ``run_length``; looks from ``low`` to ``high`` and beyond.
+
+    Regula falsi on the logarithm, which is nearly a straight line in the threshold.
+    """
+
+    def beyond(threshold: float) -> float:
+        return math.log(max(run_length_of(threshold), 1.0) / run_length)
+
+    at_low, at_high = beyond(low), beyond(high)
+    while at_high < 0 and high < 1e3:
+        low, at_low = high, at_high
         high *= 1.5
-    for _ in range(30):
-        middle = (low + high) / 2
-        if run_length_of(middle) < run_length:
-            low = middle
+        at_high = beyond(high)
+    if at_low >= 0:
+        return low
+    middle = high
+    for _ in range(60):
+        middle = high - at_high * (high - low) / (at_high - at_low)
+        value = beyond(middle)
+        if abs(value) < 1e-6:
+            break
+        if value < 0:
+            low, at_low = middle, value
+            at_high /= 2  # Illinois: the end that stays counts half
         else:
-            high = middle
-    return high
+            high, at_high = middle, value
+            at_low /= 2
+    return middle
 
 
 def cusum_run_length(threshold: float, k: float) -> float:
@@ -76,7 +94,9 @@ def chain_run_length(cdf: Callable[[Array], Array], low: float, high: float, sta
     lower = cdf(np.stack(np.broadcast_arrays(edges[None, :-1], middles[:, None])))
     if reflect:
         lower[:, 0] = 0.0
-    length: Array = np.linalg.solve(np.eye(CELLS) - (upper - lower), np.ones(CELLS))
+    moves = upper - lower
+    moves[moves < 1e-100] = 0.0  # subnormal numbers cost a hundred times as much
+    length: Array = np.linalg.solve(np.eye(CELLS) - moves, np.ones(CELLS))
     return float(length[int(np.argmin(np.abs(middles - start)))])
 
 
@@ -101,9 +121,8 @@ def variance(run_length: float, ratio: float) -> float:
 
         def cdf(a: Array) -> Array:
             square = (a[0] - a[1] + offset) / slope
-            inside = 2 * ndtr(np.sqrt(np.maximum(square, 0.0))) - 1
-            result: Array = inside if slope > 0 else 1 - inside
-            return result
+            inside: Array = 2 * ndtr(np.sqrt(np.maximum(square, 0.0))) - 1
+            return inside if slope > 0 else np.subtract(1.0, inside)
 
         return chain_run_length(cdf, 0.0, threshold, 0.0, reflect=True)
 

@@ -75,25 +75,17 @@ def regular(one: Series, period: float, block: int, mode: float | None = None, s
     A short gap is one NaN; a gap longer than a block, a change of mode, and the end are ``block + 1`` of them, which
     start the block anew. ``skip``: samples left out at the start.
     """
-    x = one.x[skip:].copy()
-    t = one.t[skip:]
-    if mode is not None and one.mode is not None:
-        x = np.where(one.mode[skip:] == mode, x, np.nan)
-        other = one.mode[skip:] != mode
-    else:
-        other = np.zeros(len(x), bool)
+    x, t = one.x[skip:], one.t[skip:]
+    other = np.zeros(len(x), bool) if mode is None or one.mode is None else one.mode[skip:] != mode
     if len(x) == 0:
         return np.full(block + 1, np.nan)
     steps = np.diff(t, append=t[-1:]) / 1e9
     missing = np.where(steps > GAP_PERIODS * period, 1, 0)
     missing[steps > max(block, 10) * period] = block + 1
-    leaves = np.append(other[1:] != other[:-1], False)
+    leaves = np.append(~other[:-1] & other[1:], False)
     missing[leaves] = block + 1
     missing[-1] = block + 1
-    keep = ~other | leaves
-    result = np.repeat(np.where(keep, x, np.nan), np.where(keep, 1, 0) + np.where(keep, missing, 0))
-    starts = np.cumsum(np.where(keep, 1 + missing, 0)) - np.where(keep, 1 + missing, 0)
-    first = np.zeros(len(result), bool)
-    first[starts[keep]] = True
-    result[~first] = np.nan
+    places = np.where(other, 0, 1 + missing)
+    result = np.full(int(places.sum()), np.nan)
+    result[(np.cumsum(places) - places)[~other]] = x[~other]
     return result
