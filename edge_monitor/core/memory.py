@@ -40,8 +40,8 @@ class Memory(NamedTuple):
     checks_listed: np.ndarray
 
 
-PLAN_SECTIONS = (SIGNAL_ROW, CHECK_ROW, _i4, _f8, NODE, DERIVED_ROW)
-STATE_SECTIONS = (HEAD, SIGNAL_STATE, CHECK_STATE, NODE_STATE, _i8, RING, _f8, _i4, _i4)
+PLAN_SECTIONS: tuple[np.dtype, ...] = (SIGNAL_ROW, CHECK_ROW, _i4, _f8, NODE, DERIVED_ROW)
+STATE_SECTIONS: tuple[np.dtype, ...] = (HEAD, SIGNAL_STATE, CHECK_STATE, NODE_STATE, _i8, RING, _f8, _i4, _i4)
 #: The plan's buffer starts with the bounds of all sections, int64: those of the plan, then those of the state.
 _HEADER = 2 * 8 * (len(PLAN_SECTIONS) + len(STATE_SECTIONS))
 
@@ -63,7 +63,7 @@ def plan_buffer(arrays: tuple[np.ndarray, ...], state_lengths: tuple[int, ...]) 
     buffer = np.zeros(-(-int(own[-1, 1]) // 8), np.int64).view(np.uint8)
     buffer[:_HEADER] = np.concatenate([own, state]).reshape(-1).view(np.uint8)
     for array, dtype, (start, end) in zip(arrays, PLAN_SECTIONS, own, strict=True):
-        buffer[start:end] = np.ascontiguousarray(array, dtype).view(np.uint8)
+        buffer[start:end] = np.frombuffer(array.astype(dtype).tobytes(), np.uint8)
     return buffer, -(-int(state[-1, 1]) // 8) * 8
 
 

@@ -221,24 +221,31 @@ def close_segment(node, state, ring, now):  # type: ignore[no-untyped-def]
 def since(node, state, a, b, ring, now):  # type: ignore[no-untyped-def]
     """``once`` and ``since`` over ``[now - window, now]``. Answers when time alone may change the answer.
 
-    ``x``: ψ in force; ``y``: φ in force (+inf for ``once``); ``t``: since when, UNSEEN until both have been known;
-    ``y_cause``: why the last unknown span of history was unknown. What was before is unknown (``warming``) to a window, and
-    nothing to an operator without one: its history begins when its operands are first known.
+    ``a since b``; for ``once`` ``a`` is what was, perhaps late, and ``b`` the same on time: whose samples are its own.
+    ``x``: ψ in force; ``y``: φ in force (+inf for ``once``); ``t``: since when, UNSEEN until both have been known, from
+    ``n`` on; ``y_cause``: why the last unknown span of history was unknown. What was before is unknown (``warming``)
+    to a window, and nothing to an operator without one: its history begins when its operands are first known.
     """
     flags = node["flags"]
     window = node["window"]
     pointwise = flags & POINTWISE != 0
-    lo, hi, cause, fresh = b["lo"], b["hi"], b["cause"], b["fresh"] != 0
+    lo, hi, cause, fresh = a["lo"], a["hi"], a["cause"], a["fresh"] != 0
     y_lo = _INF
     y_hi = _INF
+    state["fresh"] = b["fresh"]
     if flags & FLIP != 0:
         lo, hi = -hi, -lo
     if node["op"] == SINCE:
-        y_lo, y_hi = a["lo"], a["hi"]
-        cause = either(cause, a["cause"])
-        fresh = fresh or a["fresh"] != 0
-    state["fresh"] = 1 if fresh else 0
+        y_lo, y_hi = lo, hi
+        lo, hi = b["lo"], b["hi"]
+        cause = either(cause, b["cause"])
+        fresh = fresh or b["fresh"] != 0
+        state["fresh"] = 1 if fresh else 0
     started = state["t"] != _UNSEEN
+    if started and state["n"] == now and cause != NONE:  # known for no time: the last value of a stamp counts
+        state["t"] = _UNSEEN
+        state["lo_len"] = state["hi_len"] = 0
+        started = False
     if not started:
         change = cause == NONE and (fresh or not pointwise)
     elif pointwise:
@@ -252,6 +259,7 @@ def since(node, state, a, b, ring, now):  # type: ignore[no-untyped-def]
         )
     if change:
         if not started:
+            state["n"] = now
             if window != _NEVER:
                 state["hi_len"], _ = push(
                     ring, node["ring_start"] + node["ring_len"], node["ring_len"], 0, 0, now - 1, _INF
@@ -366,18 +374,24 @@ def delay(node, state, a, ring, now):  # type: ignore[no-untyped-def]
 
 @inlined
 def previous(node, state, a, now):  # type: ignore[no-untyped-def]
-    """``prev`` and ``diff``: the operand at the stamp before its last sample or change, and the slope between the two.
+    """``prev`` and ``diff``: the operand at the stamp before its last sample or change (pointwise: sample or loss), and the
+    slope between the two.
 
     ``x`` and ``t``: the last one; ``y`` and ``n``: the one before.
     """
     state["fresh"] = a["fresh"]
-    changed = not (same(a["lo"], state["x_lo"]) and same(a["hi"], state["x_hi"])) or a["cause"] != state["x_cause"]
+    if node["flags"] & POINTWISE != 0:
+        changed = a["cause"] != NONE and state["x_cause"] == NONE
+    else:
+        changed = not (same(a["lo"], state["x_lo"]) and same(a["hi"], state["x_hi"]))
     if changed or a["fresh"] != 0:
         if now > state["t"] and state["t"] != _UNSEEN:
             state["y_lo"], state["y_hi"], state["y_cause"] = state["x_lo"], state["x_hi"], state["x_cause"]
             state["n"] = state["t"]
         state["x_lo"], state["x_hi"], state["x_cause"] = a["lo"], a["hi"], a["cause"]
         state["t"] = now
+    elif a["cause"] != NONE:
+        state["x_cause"] = a["cause"]
     if node["op"] == PREV:
         state["lo"], state["hi"], state["cause"] = state["y_lo"], state["y_hi"], state["y_cause"]
         return
@@ -419,9 +433,7 @@ def run(start, length, nodes, states, signals, ring, now):  # type: ignore[no-un
             state["fresh"] = 0
             answer_number(state, node["number"], NONE)
         elif op == SINCE or op == ONCE:
-            a = states[start + node["a"]]
-            b = states[start + node["b"]] if op == SINCE else a
-            wake = min(wake, since(node, state, a, b, ring, now))
+            wake = min(wake, since(node, state, states[start + node["a"]], states[start + node["b"]], ring, now))
         elif op == DELAY:
             wake = min(wake, delay(node, state, states[start + node["a"]], ring, now))
         elif op >= PREV:

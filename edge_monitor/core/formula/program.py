@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..samples import NEVER
-from .term import NUMERIC, Term
+from .term import Term
 
 #: What a node does; the numbers are those of ``core.checks.temporal``.
 (
@@ -25,11 +25,12 @@ from .term import NUMERIC, Term
 ) = range(21)  # fmt: skip
 
 FLIP = 1  #: of ONCE: negate operand and result, which makes it ``historically``
-POINTWISE = 2  #: of SINCE and ONCE: a value counts at its stamp only
+POINTWISE = 2  #: of SINCE, ONCE, PREV and DIFF: a value counts at its stamp only
 EXACT = 4  #: the node must be evaluated whenever time changes its interval, not only when that changes its verdict
 SAMPLES = 8  #: of DELAY: repeated values are passed on too
 
-#: Constant part of a node (48 bytes). ``a b``: operands, as indices of nodes. ``window``: ns, NEVER without an end.
+#: Constant part of a node (48 bytes). ``a b``: operands, as indices of nodes (ONCE: late and on time). ``window``: ns,
+#: NEVER without an end.
 #: ``ring``: two queues of ``ring_len`` entries each, from ``ring_start`` on.
 NODE = np.dtype(
     [
@@ -110,6 +111,7 @@ class _Lowering:
     def __init__(self, term: Term, pointwise: bool, rate: float | None) -> None:
         self.signals = term.signals()
         self.pointwise = pointwise
+        self.mode = POINTWISE if pointwise else 0
         self.rate = rate
         self.rows: list[tuple[int, int, int, int, int, float, int]] = []  # op, flags, a, b, signal, number, window
         self.index: dict[object, int] = {}
@@ -155,14 +157,14 @@ class _Lowering:
         if op in ("historically", "once"):
             return self._once(args[0], term.start, term.end, FLIP if op == "historically" else 0)
         if op == "prev":
-            return self.add(PREV, args[0])
+            return self._prev(args[0])
         if op in ("rise", "fall"):
             now = args[0] if op == "rise" else self.add(NEGATE, args[0])
-            return self.add(AND, now, self.add(NEGATE, self.add(PREV, now)))
+            return self.add(AND, now, self.add(NEGATE, self._prev(now)))
         if op == "lag":
             return self.add(DELAY, args[0], flags=SAMPLES, window=term.start) if term.start else args[0]
         if op == "diff":
-            return self.add(DIFF, args[0])
+            return self.add(DIFF, args[0], flags=self.mode)
         if op in (">", ">="):
             return self.add(LESS if op == ">" else AT_MOST, args[1], args[0])
         if op == "!=":
@@ -201,17 +203,17 @@ class _Lowering:
             self.texts.append((self.index[key], text))
         return self.index[key]
 
+    def _prev(self, operand: int) -> int:
+        return self.add(PREV, operand, flags=self.mode)
+
     def _once(self, operand: int, start: int, end: int | None, flags: int) -> int:
-        mode = POINTWISE if self.pointwise else 0
-        if start:
-            operand = self.add(DELAY, operand, flags=SAMPLES if self.pointwise else 0, window=start)
-        return self.add(ONCE, operand, flags=flags | mode, window=NEVER if end is None else end - start)
+        late = self.add(DELAY, operand, flags=SAMPLES if self.pointwise else 0, window=start) if start else operand
+        return self.add(ONCE, late, operand, flags=flags | self.mode, window=NEVER if end is None else end - start)
 
     def _since(self, term: Term) -> int:
         kept, began = (self.node(arg) for arg in term.args)
-        mode = POINTWISE if self.pointwise else 0
         window = NEVER if term.end is None else term.end - term.start
-        result = self.add(SINCE, kept, began, flags=mode, window=window)
+        result = self.add(SINCE, kept, began, flags=self.mode, window=window)
         if term.start == 0:
             return result
         # (t - a, t] is open at its left: a sample at t - a is outside, what is in force from there on is not.
@@ -230,8 +232,3 @@ class _Lowering:
         if entries > QUEUE_LIMIT:
             raise ValueError(f"rate × window is {entries} samples; at most {QUEUE_LIMIT} fit: shorten the window")
         return entries
-
-
-def is_number(term: Term) -> bool:
-    """True where a term's value is a number, false where it is a truth."""
-    return is_number(term.args[0]) if term.op == "prev" else term.op in NUMERIC

@@ -48,3 +48,8 @@ class Term:
         for arg in self.args:
             names |= dict.fromkeys(arg.texts())
         return tuple(names)
+
+
+def is_number(term: Term) -> bool:
+    """True where a term's value is a number, false where it is a truth."""
+    return is_number(term.args[0]) if term.op == "prev" else term.op in NUMERIC
