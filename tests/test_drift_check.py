@@ -308,6 +308,9 @@ def test_envelope_with_reference(tmp_path: Path, reference: Baseline) -> None:
         ("{kind: drift, signal: x, reference: x.npz, fail_for: 1 s}", "an alarm is an instant"),
         ("{kind: drift, signal: x, reference: x.npz, pass_for: 1 s}", "is called `resolve_for` here"),
         ("{kind: drift, signal: x, detector: adwin, settings: {detla: 1}}", "checks.d.settings: does not fit `adwin`"),
+        ("{kind: drift, signal: x, detector: multinomial}", "checks.d.shares: is required by `multinomial`"),
+        ("{kind: drift, signal: x, detector: multinomial, shares: [0.5, 0.5]}", "needs a `threshold`"),
+        ("{kind: drift, signal: x, detector: adwin, shares: [0.5, 0.5]}", "has no meaning for `adwin`"),
         ("{kind: drift, signal: x, detector: adwin, mode: y}", "checks.d.mode: needs `reference`"),
         ("{kind: drift, signal: x, detector: kswin, settings: {size: 90}}", "`size` must be between 1 and half"),
     ],
@@ -317,6 +320,20 @@ def test_envelope_mistakes(tmp_path: Path, reference: Baseline, check: str, mess
     reference.save(tmp_path / "x.npz")
     with pytest.raises(EnvelopeError, match=message):
         load(write(tmp_path, f"  d: {check}\n  b: {{kind: bounds, signal: y, max: 1}}\n"))
+
+
+def test_class_mix(tmp_path: Path) -> None:
+    """With declared shares a class mix is watched without a reference: a class that doubles is found, the usual mix is not."""
+    text = (
+        "  d: {kind: drift, signal: x, detector: multinomial, shares: [0.6, 0.3, 0.1], settings: {threshold: 1000}}\n"
+    )
+    found = load(write(tmp_path, text))
+    rng = np.random.default_rng(2)
+    usual, other = rng.choice(3, 5000, p=(0.6, 0.3, 0.1)), rng.choice(3, 2000, p=(0.5, 0.3, 0.2))
+    one = Engine(Plan.build(found.signals, found.checks))
+    rows = one.advance(samples(np.concatenate([usual, other]).astype(np.float64)))
+    failed = [t for t, v, _ in verdicts(rows) if v == Verdict.FAIL]
+    assert failed[0] > 50
 
 
 def test_reference_free_detectors(tmp_path: Path) -> None:

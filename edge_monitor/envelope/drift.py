@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo
 from pydantic import WithJsonSchema as JsonSchema
 
 from .. import baselines
 from ..core.check_spec import CheckSpec
-from ..core.drift import adwin, compat, pipeline
+from ..core.drift import adwin, compat, edetector, pipeline
 from ..errors import ConfigError
 from .check_model import CheckModel, Signals
 from .fields import PositiveDuration, SignalName
@@ -21,7 +21,7 @@ from .problems import Finding, shown
 from .units import positive_duration, shown_duration
 
 #: Detectors that can do without a reference; they only say that something changed, and promise nothing.
-FREE = frozenset({"adwin", "page_hinkley", "kswin"})
+FREE = frozenset({"adwin", "page_hinkley", "kswin", "multinomial"})
 #: Blocks for which the statistic must lie below the resolve line, where the file does not say how long.
 RESOLVE_BLOCKS = 10
 
@@ -77,10 +77,11 @@ class Drift(CheckModel):
     signal: SignalName = Field(description="what is watched")
     mode: SignalName = Field("", description="signal that tells the mode; each mode has a reference of its own")
     detector: Literal[
-        "edetector", "cusum", "ewma", "variance", "focus", "histogram", "adwin", "page_hinkley", "kswin"
+        "edetector", "cusum", "ewma", "variance", "focus", "histogram", "adwin", "page_hinkley", "kswin", "multinomial"
     ] = Field("edetector", description="`edetector` is the one whose false alarms are promised")
     reference: ReferenceFile | None = Field(
-        None, description="file made by `edge-replay calibrate`; not needed by `adwin`, `page_hinkley`, `kswin`"
+        None,
+        description="file made by `edge-replay calibrate`; not needed by `adwin`, `page_hinkley`, `kswin`, `multinomial`",
     )
     false_alarms: FalseAlarms | None = Field(
         None, description="`1 per 10 h`: of all drift checks of the robot together; what calibration aims at"
@@ -93,6 +94,9 @@ class Drift(CheckModel):
     )
     resolve: float = Field(0.5, description="an alarm is over below this part of the limit …", gt=0, le=1)
     resolve_for: PositiveDuration | None = Field(None, description="… for so long; ten blocks where not given")
+    shares: tuple[float, ...] = Field(
+        (), description="for `multinomial`: the usual share of each class, the signal being the class's number from 0"
+    )
     settings: dict[str, float] = Field(
         default_factory=dict, description="the detector's own numbers, such as `{delta: 0.002}`; see its page"
     )
@@ -110,7 +114,10 @@ class Drift(CheckModel):
                 yield Finding(("mode",), "needs `reference`: without one there is nothing to tell modes apart by")
         else:
             yield from self._against_reference(signals)
-        if self.detector in FREE if self.reference is None else self.reference.baseline is not None:
+        if (self.detector == "multinomial") != bool(self.shares):
+            message = "is required by `multinomial`" if not self.shares else f"has no meaning for `{self.detector}`"
+            yield Finding(("shares",), message)
+        elif self.detector in FREE if self.reference is None else self.reference.baseline is not None:
             try:
                 self._table()
             except (ValueError, TypeError) as error:
@@ -138,11 +145,18 @@ class Drift(CheckModel):
             yield Finding(("false_alarms",), f"differs from the reference's `1 per {have}`: calibrate anew")
 
     def _table(self) -> tuple[float, ...]:
-        numbers = {name: int(value) if value.is_integer() else value for name, value in self.settings.items()}
+        numbers: dict[str, Any] = {
+            name: int(value) if value.is_integer() else value for name, value in self.settings.items()
+        }
         if self.reference is not None and self.reference.baseline is not None:
             return self.reference.baseline.table(self.detector, resolve=self.resolve, **numbers)
         if self.reference is not None:
             return ()
+        if self.detector == "multinomial":
+            if "threshold" not in numbers:
+                raise ValueError("needs a `threshold`: the mean number of blocks between false alarms")
+            params = edetector.multinomial_params(shares=self.shares, **numbers)
+            return pipeline.pack(pipeline.MULTINOMIAL, [pipeline.Row(params)], resolve=self.resolve)
         make = {"adwin": adwin.adwin_params, "page_hinkley": compat.page_hinkley_params, "kswin": compat.kswin_params}
         params = make[self.detector](**numbers)  # type: ignore[operator]
         return pipeline.pack(pipeline.DETECTORS[self.detector], [pipeline.Row(params)], resolve=self.resolve)
