@@ -77,15 +77,6 @@ def rows(quick: bool = False) -> list[dict[str, Any]]:
     result = []
     compared = [
         ("drift adwin", adwin.adwin_many, adwin.adwin_params(), adwin.adwin_state(), "ADWIN", {}, 1),
-        (
-            "drift adwin clock=1",
-            adwin.adwin_many,
-            adwin.adwin_params(clock=1),
-            adwin.adwin_state(),
-            "ADWIN",
-            {"clock": 1},
-            1,
-        ),
         ("drift page_hinkley", compat.page_hinkley_many, compat.page_hinkley_params(), 7, "PageHinkley", {}, 1),
         ("drift kswin", compat.kswin_many, compat.kswin_params(), compat.kswin_state(), "KSWIN", {"seed": 0}, 40),
     ]
