@@ -25,6 +25,8 @@ class CheckModel(Model):
 
     #: The fields that name signals, in the order that the kind's kernel expects them.
     signal_fields: ClassVar[tuple[str, ...]] = ("signal",)
+    #: False where :meth:`references` may also answer other names, which :meth:`findings` tells apart.
+    strict_references: ClassVar[bool] = True
 
     kind: str = Field(description="which kind of check this is")
     severity: Severity = Field("marginal", description="how bad a failure is (MIL-STD-882E)")

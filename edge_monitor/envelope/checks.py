@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 from pydantic import Field
 
 from .check_model import CheckModel, QuantityLimits, Signals, limit_findings, limit_params, unit_findings
+from .derived import Formula
 from .drift import Drift
 from .fields import PositiveDuration, Quantity, Rate, SignalName, SignedDuration, State
 from .polygon import polygon_findings
@@ -327,6 +328,7 @@ _MODELS: tuple[type[CheckModel], ...] = (
     OneOf,
     Equals,
     Drift,
+    Formula,
 )
 
 #: Every kind of check by its name in the file. A new kind is a model and its line above.

@@ -33,6 +33,7 @@ from ruamel.yaml.events import (
 from ruamel.yaml.reader import ReaderError
 
 from .problems import EnvelopeError, Finding, Mark, Path, Problem, shown
+from .scalars import place_in_scalar
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 16
@@ -63,7 +64,8 @@ class Document:
         self._places: dict[Path, tuple[Mark, Mark]] = {}
         self._values = 0
         self.data: dict[str, Any] = {}
-        events = self._events(self._decoded(data))
+        self._text = self._decoded(data)
+        events = self._events(self._text)
         root = self._first(events)
         built = self._node(root, events, (), 0)
         self._no_second_document(events)
@@ -86,7 +88,17 @@ class Document:
 
     def problem(self, finding: Finding, *, key: bool = False) -> Problem:
         """The finding with its place."""
-        return Problem(self.source, self.mark(finding.path, key=key), finding)
+        mark = self.mark(finding.path, key=key)
+        if finding.offset is not None and finding.path in self._places:
+            mark = place_in_scalar(self._text, mark, self._value(finding.path), finding.offset)
+        return Problem(self.source, mark, finding)
+
+    def _value(self, path: Path) -> str:
+        """The text at ``path``."""
+        value: Any = self.data
+        for part in path:
+            value = value[part]
+        return str(value)
 
     def is_broken(self, path: Path) -> bool:
         """True where the YAML itself is at fault, so that there is no more to be said."""

@@ -153,7 +153,7 @@ class _Reader:
         try:
             tree = _parser().parse(text)
         except UnexpectedCharacters as error:
-            raise self._stray(error.pos_in_stream) from None
+            raise self._stray(error.pos_in_stream or 0) from None
         except UnexpectedToken as error:
             raise self._unexpected(error.token, error.accepts or set()) from None
         except UnexpectedEOF:
@@ -352,10 +352,9 @@ class _Reader:
         name = str(tree.children[0])
         rest = list(tree.children[1:])
         window: tuple[int, int | None] = (0, None)
-        windowed = isinstance(rest[0], Tree) and rest[0].data == "window"
         if name not in FUNCTIONS:
             raise FormulaError(f"there is no function {shown(name)}", offset, name, (*FUNCTIONS, *_WORDS))
-        if windowed:
+        if isinstance(rest[0], Tree) and rest[0].data == "window":
             if name not in _WINDOWED:
                 raise FormulaError(f"`{name}` takes no window", int(rest[0].meta.start_pos))
             window = self._window(rest.pop(0))
@@ -387,14 +386,18 @@ class _Reader:
         assert isinstance(tree, Tree)
         start, end = (self._duration(child) for child in tree.children)
         if start > end:
-            first, last = (self.text[int(c.meta.start_pos) : int(c.meta.end_pos)] for c in tree.children)  # type: ignore[union-attr]
+            first, last = (self._text_of(child) for child in tree.children)
             raise FormulaError(f"the window is reversed: write `[{last}, {first}]`", int(tree.meta.start_pos))
         return start, end
+
+    def _text_of(self, tree: Tree[Token] | Token) -> str:
+        assert isinstance(tree, Tree)
+        return self.text[int(tree.meta.start_pos) : int(tree.meta.end_pos)]
 
     def _duration(self, tree: Tree[Token] | Token) -> int:
         assert isinstance(tree, Tree)
         at = int(tree.meta.start_pos)
-        text = self.text[at : int(tree.meta.end_pos)]
+        text = self._text_of(tree)
         if text == "0":
             return 0
         if tree.data != "number":

@@ -14,10 +14,12 @@ from ..core.signals import Signal
 from ..errors import ConfigError, UsageError
 from .check_model import CheckModel
 from .checks import CHECK_MODELS
+from .derived import cycle, derived_term
 from .digest import Content
 from .document import MAX_BYTES, Document
 from .domain import Odd, bin_name
 from .fields import Model, Risk
+from .formulas import names_in
 from .models import Authority, Defaults, Gate, Header, Mission, SignalModel
 from .problems import EnvelopeError, Finding, Path, Problem, nearest, shown
 from .sensors import DISPLAY_ONLY, KINDS, SensorModel, bare, sensor_findings, statistic_findings
@@ -119,6 +121,7 @@ class _Loader:
             lowered[intention.name] = replace(intention, values=intention.values or mode.values)
         if odd:
             lowered = self._odd(odd, lowered)
+        lowered = self._derived(signals, lowered)
         checks = self._checks(lowered)
         profiles = self._profiles(mission, lowered)
         gates = self._many(Gate, "gates")
@@ -232,7 +235,10 @@ class _Loader:
             return None, [Finding((*path, "kind"), message, kind, kinds)], []
         check, findings, unknown = validate(CHECK_MODELS[raw["kind"]], raw, path, self.context)
         references = list(check.references() if check else CHECK_MODELS[raw["kind"]].raw_references(raw))
-        findings += [found.under(path) for place, name in references for found in self._no_signal(place, name)]
+        if CHECK_MODELS[raw["kind"]].strict_references:
+            findings += [found.under(path) for place, name in references for found in self._no_signal(place, name)]
+        else:
+            references = [(place, name) for place, name in references if name in self.signal_names]
         findings += [found.under(path) for found in self._display_only(references, signals)]
         whole = self.document.is_whole(path) and all(name in signals for _, name in references)
         if check is not None and whole:
@@ -264,6 +270,26 @@ class _Loader:
                 if made is not None:
                     profiles[risk][name] = made
         return profiles
+
+    def _derived(self, models: Mapping[str, SignalModel], signals: dict[str, Signal]) -> dict[str, Signal]:
+        """All signals, the derived ones with what they are made of; a cycle is reported where it is closed."""
+        made = dict(signals)
+        for name, model in models.items():
+            read = {word for _, word in names_in(model.expr)}
+            if not model.expr or not all(word in signals for word in read & set(self.signal_names)):
+                continue  # what is wrong with an operand has been said
+            term, findings = derived_term(model, signals)
+            self._add(found.under(("signals", name)) for found in findings)
+            if term is not None:
+                self._add(found.under(("signals", name)) for found in self._display_only_names(term.signals(), signals))
+                made[name] = replace(signals[name], expr=term)
+        for name in cycle(made):
+            message = f"`{name}` is made of itself"
+            self._add([Finding(("signals", name, "expr"), message)])
+        return made
+
+    def _display_only_names(self, names: Iterable[str], signals: Mapping[str, Signal]) -> Iterator[Finding]:
+        return self._display_only([(("expr",), name) for name in names], signals)
 
     def _no_signal(self, place: Path, name: str) -> Iterator[Finding]:
         if name not in self.signal_names:
@@ -354,6 +380,7 @@ class _Loader:
     ) -> tuple[str, ...]:
         everywhere = [*checks.values(), *(check for changed in profiles.values() for check in changed.values())]
         used = {name for check in everywhere for _, name in check.references()} | set(watches)
+        used |= {name for signal in signals.values() for _, name in names_in(signal.expr)}
         message = "no check and no authority reads this signal"
         unused = [Finding(("signals", name), message) for name in signals if name not in used]
         problems = [self.document.problem(found, key=True) for found in unused]

@@ -50,7 +50,14 @@ class Defaults(Model):
 class SignalModel(Model):
     """A monitored quantity: where it comes from and how long it counts."""
 
-    topic: Text = Field(description="topic, with a ULog instance if need be: `battery_status[1]`")
+    topic: str = Field(
+        "",
+        description="topic, with a ULog instance if need be: `battery_status[1]`; required unless there is an `expr`",
+    )
+    expr: str = Field(
+        "",
+        description="instead of a topic: arithmetic over other signals, such as `speed_command - lag(speed, 200 ms)`",
+    )
     type: Text | None = Field(None, description="message type; without it, whatever the recording or publisher says")
     field: Annotated[str, Field(json_schema_extra={"pattern": FIELD_PATTERN})] = Field(
         "",
@@ -71,6 +78,11 @@ class SignalModel(Model):
 
     def findings(self, default_age: int | str | None) -> Iterator[Finding]:
         """What is wrong between the signal's fields."""
+        if self.expr:
+            yield from self._derived_findings()
+            return
+        if not self.topic:
+            yield Finding(("topic",), "is required (or an `expr`, for a signal that is made of others)")
         if self.max_age is None and default_age is None:
             yield Finding(("max_age",), "is required, here or in `defaults` (`never` if the value counts for ever)")
         if self.field and not _FIELD.match(self.field):
@@ -97,6 +109,15 @@ class SignalModel(Model):
                 yield Finding(("values", name), f"has the same number as `{seen[number]}`")
             seen.setdefault(number, name)
 
+    def _derived_findings(self) -> Iterator[Finding]:
+        """What an expression can't be combined with: it is made of other signals, and counts as long as they do."""
+        for name in ("topic", "type", "field", "reduce", "statistic", "values"):
+            if getattr(self, name):
+                yield Finding((name,), "is not possible with `expr`, which is made of other signals")
+        for name, neutral in (("scale", 1.0), ("offset", 0.0)):
+            if getattr(self, name) != neutral:
+                yield Finding((name,), "is not possible with `expr`: write it into the expression")
+
     def _statistic_findings(self) -> Iterator[Finding]:
         """What a statistic can't be combined with: it is made of the whole message, in its own unit."""
         for name, neutral in (("field", ""), ("reduce", None), ("scale", 1.0), ("offset", 0.0)):
@@ -105,7 +126,7 @@ class SignalModel(Model):
 
     def lower(self, name: str, default_age: int | str | None, watch: str) -> Signal:
         """The signal as layout and plan take it."""
-        max_age = default_age if self.max_age is None else self.max_age
+        max_age = default_age if self.max_age is None and not self.expr else self.max_age
         return Signal(
             name=name,
             topic=self.topic,

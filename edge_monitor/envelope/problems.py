@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import ConfigError
 
@@ -27,16 +27,20 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A problem at ``path``; ``wrong`` and ``candidates`` give the *did you mean*. Has no place in a file yet."""
+    """A problem at ``path``; ``wrong`` and ``candidates`` give the *did you mean*. Has no place in a file yet.
+
+    ``offset``: where in the text that stands at ``path``, from 0; None: all of it.
+    """
 
     path: Path
     message: str
     wrong: str = ""
     candidates: tuple[str, ...] = ()
+    offset: int | None = None
 
     def under(self, prefix: Path) -> Finding:
         """The same finding about a part of something larger."""
-        return Finding(prefix + self.path, self.message, self.wrong, self.candidates)
+        return replace(self, path=prefix + self.path)
 
 
 @dataclass(frozen=True, slots=True)
