@@ -1,244 +1,94 @@
-"""``Monitor``: layout, engine, authority and gates in one hand; replay and the onboard loop both drive it."""
+"""``Monitor``: what turns messages into items (layout, sensor statistics), in front of a ``Decider``."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-
 import numpy as np
 
-from . import __version__, events
-from .core.advance import JUMP_NS
 from .core.authority import Authority
-from .core.check_spec import CheckSpec
 from .core.engine import Engine
-from .core.gates import Decision, Gates, instants
+from .core.gates import Gates
 from .core.layout import Extractor
 from .core.messages import Batch, Channel, Damage
 from .core.plan import Plan
-from .core.samples import ITEM_SHIFT, ITEM_SOURCE_STATUS, SAMPLE, UNSEEN, TransitionKind
+from .core.samples import ITEM_SHIFT, ITEM_SOURCE_STATUS, SAMPLE
+from .decider import Decider, constants
 from .envelope import Envelope
 from .events import Event
-from .surroundings import Surroundings, Witness
-
-#: A heartbeat is due this long after the last one, in the stream's time (SEMANTICS §7: at least every 10 minutes).
-HEARTBEAT_NS = 600_000_000_000
-BEATS_AT_ONCE = 144
-
-CHECK, INPUT, CLOCK, LATCH = (
-    int(k) for k in (TransitionKind.CHECK, TransitionKind.INPUT, TransitionKind.CLOCK, TransitionKind.LATCH)
-)
+from .surroundings import Surroundings
+from .whereabouts import Witness
 
 
 class Monitor:
-    """Feeds one stream through an envelope's plan and answers with events.
-
-    Deterministic: no clock, no randomness; the same items give the same events and ``digest()``.
-    """
+    """Feeds one stream through an envelope's plan and answers with events. Replay and the onboard loop both drive it."""
 
     def __init__(self, envelope: Envelope, witness: Witness | None = None) -> None:
         """``witness`` is told of each cell and of each event in it."""
         self.envelope = envelope
-        self.surroundings = Surroundings(envelope, witness)
-        self.extractor = Extractor(envelope.signals, [text for check in envelope.checks for text in check.texts])
-        names = tuple(signal.name for signal in envelope.signals)
-        spec = envelope.authority
-        active = None
-        if spec is not None and spec.active:
-            value = spec.active_value
-            active = (spec.active, float(self.extractor.texts.code(value)) if isinstance(value, str) else value)
-        self.plan = Plan.build(
-            envelope.signals,
-            envelope.checks,
-            mode=spec.mode if spec else None,
-            active=active,
-            text_code=self.extractor.texts.code,
-        )
-        self.engine = Engine(self.plan)
-        self.gates = Gates(envelope.gates, [check.name for check in envelope.checks])
-        self.authority = Authority(spec, names, text=self._text, label=self._label) if spec else None
-        self._by_name = {signal.name: signal for signal in envelope.signals}
-        self._checks = {check.name: check for check in envelope.checks}
-        self._leases = {gate.name: gate.lease for gate in envelope.gates}
+        self.surroundings = Surroundings(envelope)
+        self.extractor = Extractor(envelope.signals, constants(envelope))
+        self.decider = Decider(envelope, self.extractor, witness)
         self._status: list[tuple[int, int]] = []
-        self._started = False
-        self._beat = 0  # when the next heartbeat is due, ns
-        self.damages: list[Damage] = []
         self.problems: list[str] = []
 
     def feed(self, item: Channel | Batch | Damage) -> list[Event]:
         """Take one item of a source; answers the events that it decided."""
         if isinstance(item, Batch):
-            return self._feed_batch(item)
-        if isinstance(item, Damage):
-            self.damages.append(item)
-            if not self._started:  # told once the stream has a time
+            if len(item.messages) == 0:
                 return []
-            return [events.from_damage(item, self.now)]
+            return self.decider.start(int(item.messages[0]["t"])) + self.decider.take(self.items(item))
+        if isinstance(item, Damage):
+            return self.decider.damage(item)
         for problem in self.extractor.add_channel(item) + self.surroundings.add_channel(item):
             self._status.append((problem.signal, int(problem.cause)))
             self.problems.append(problem.message)
         return []
 
+    def items(self, batch: Batch) -> np.ndarray:
+        """(n,) SAMPLE: what the messages of a batch (at least one) say, in order. Valid until the next call."""
+        samples = self.surroundings.fill(batch, self.extractor.extract(batch))
+        if not self._status:
+            return samples
+        status = np.zeros(len(self._status), SAMPLE)
+        status["t"] = batch.messages[0]["t"]
+        status["signal"] = [signal for signal, _ in self._status]
+        status["flags"] = [cause | (ITEM_SOURCE_STATUS << ITEM_SHIFT) for _, cause in self._status]
+        self._status.clear()
+        return np.concatenate([status, samples])
+
     def until(self, t: int) -> list[Event]:
         """Promise that nothing earlier than ``t`` (ns) will come: deadlines before it take effect."""
-        return self._start(t) + self._beats(t) + self._reach(t)
+        return self.decider.until(t)
 
     def finish(self) -> list[Event]:
         """End the stream where it stands: deadlines at that very time take effect too."""
-        if not self._started:
-            return [events.from_damage(damage, 0) for damage in self.damages]
-        t = self.now
-        found = self._beats(t + 1)
-        found += self._events(self.engine.finish(t)) + self._waiting(t, inclusive=True)
-        return [*found, self._account("monitor.stopped", t)]
+        return self.decider.finish()
 
     @property
     def now(self) -> int:
         """Time reached, ns; 0 before the first item."""
-        now = int(self.engine.head["now"])
-        return 0 if now == UNSEEN else now
+        return self.decider.now
 
-    def _feed_batch(self, batch: Batch) -> list[Event]:
-        if len(batch.messages) == 0:
-            return []
-        found = self._start(int(batch.messages[0]["t"]))
-        samples = self.surroundings.fill(batch, self.extractor.extract(batch))
-        if self._status:
-            status = np.zeros(len(self._status), SAMPLE)
-            status["t"] = batch.messages[0]["t"]
-            status["signal"] = [signal for signal, _ in self._status]
-            status["flags"] = [cause | (ITEM_SOURCE_STATUS << ITEM_SHIFT) for _, cause in self._status]
-            self._status.clear()
-            found += self._beats(int(status[0]["t"]))
-            found += self._events(self.engine.advance(status))
-        return found + self._run(samples)
+    @property
+    def plan(self) -> Plan:
+        """What the envelope was compiled to."""
+        return self.decider.plan
 
-    def _run(self, samples: np.ndarray) -> list[Event]:
-        """Take samples, with heartbeats between the instants where they are due, wherever the batch was cut."""
-        found: list[Event] = []
-        while len(samples):
-            times = samples["t"]
-            if times.max() <= self._beat and np.ptp(times) <= HEARTBEAT_NS:
-                break
-            reached = np.maximum.accumulate(np.maximum(times, self.now))
-            jump, late = first(reached - times > JUMP_NS), first(times > self._beat)
-            if jump < late:  # heartbeats count anew from there
-                cut = jump + 1
-                found += self._events(self.engine.advance(samples[:cut]))
-            elif late < len(samples):
-                cut = late
-                found += self._events(self.engine.advance(samples[:cut])) + self._beats(int(times[late]))
-            else:
-                break
-            samples = samples[cut:]
-        return found + self._events(self.engine.advance(samples))
+    @property
+    def engine(self) -> Engine:
+        """The checks' state."""
+        return self.decider.engine
 
-    def _beats(self, until: int) -> list[Event]:
-        """Heartbeats due before ``until`` (ns), each after everything that took effect before it.
+    @property
+    def gates(self) -> Gates:
+        """The gates' state."""
+        return self.decider.gates
 
-        A stream that leaps ahead by more than a day (a wrong clock) gets a day's worth.
-        """
-        found: list[Event] = []
-        for _ in range(BEATS_AT_ONCE):
-            if self._beat >= until:
-                return found
-            found += [*self._reach(self._beat), self._account("monitor.heartbeat", self._beat)]
-            self._beat += HEARTBEAT_NS
-        self._beat += max(0, until - self._beat + HEARTBEAT_NS - 1) // HEARTBEAT_NS * HEARTBEAT_NS
-        return found
+    @property
+    def authority(self) -> Authority | None:
+        """Who is in command, where the envelope says how to tell."""
+        return self.decider.authority
 
-    def _reach(self, t: int) -> list[Event]:
-        return self._events(self.engine.advance(until=t)) + self._waiting(t)
-
-    def _account(self, name: str, t: int) -> Event:
-        """What the stream has been up to ``t``, and the digest of the state that it led to."""
-        head = self.engine.head
-        payload = {
-            "samples": int(head["samples"]),
-            "dropped_out_of_order": int(head["dropped"]),
-            "clock_jumps": int(head["jumps"]),
-            "damages": len(self.damages),
-            "engine_digest": self.engine.digest(),
-        }
-        return Event(name, self.envelope.id, t, t, "negligible", payload)
-
-    def _start(self, t: int) -> list[Event]:
-        if self._started:
-            return []
-        self._started = True
-        self._beat = t + HEARTBEAT_NS
-        envelope = self.envelope
-        payload = {
-            "version": __version__,
-            "envelope": envelope.id,
-            "envelope_version": envelope.version,
-            "envelope_digest": envelope.digest,
-            "plan_digest": self.plan.digest(),
-            "risk": envelope.risk,
-        }
-        started = Event("monitor.started", envelope.id, t, t, "negligible", payload, claim=envelope.claim)
-        early = [events.from_damage(damage, t) for damage in self.damages]
-        self.surroundings.start(t)
-        return [started, *early, *self._decisions(self.gates.start(t))]
-
-    def _events(self, rows: np.ndarray) -> list[Event]:
-        found: list[Event] = []
-        for instant in instants(rows):
-            for event in self._instant(instant):
-                self.surroundings.told(event.type, event.t_effective)
-                found.append(event)
-        return found
-
-    def _instant(self, rows: np.ndarray) -> Iterator[Event]:
-        """Name what one instant did: inputs, then who commands, then checks, then what the gates make of it."""
-        t, decided = int(rows[0]["t_effective"]), int(rows[0]["t_decided"])
-        yield from map(events.from_odd, self.surroundings.advance(t, decided))
-        yield from self._decisions(self.gates.advance(t, decided))
-        kinds = rows["kind"].tolist()
-        inputs: dict[str, list[np.void]] = {}
-        for kind, row in zip(kinds, rows, strict=True):
-            if kind == CLOCK:
-                self._beat = int(row["t_effective"]) + HEARTBEAT_NS
-                yield events.from_jump(row)
-            elif kind == INPUT and self.envelope.signals[row["subject"]].topic:  # the bins' inputs speak for them
-                inputs.setdefault(self.envelope.signals[row["subject"]].topic, []).append(row)
-        for group in inputs.values():
-            yield events.from_inputs(group, self.envelope.signals)
-        yield from map(events.from_odd, self.surroundings.step(rows))
-        if self.authority is not None:
-            for change in self.authority.step(rows):
-                yield events.from_change(change)
-        for kind, row in zip(kinds, rows, strict=True):
-            if kind in (CHECK, LATCH):
-                spec = self.envelope.checks[row["subject"]]
-                yield events.from_check(row, spec, self._state(spec, float(row["value"])))
-        yield from self._decisions(self.gates.step(rows))
-
-    def _waiting(self, t: int, *, inclusive: bool = False) -> list[Event]:
-        """What domain and gates waited for until ``t``."""
-        changes = self.surroundings.advance(t, t, inclusive=inclusive)
-        decisions = self.gates.advance(t, t, inclusive=inclusive)
-        return [*map(events.from_odd, changes), *self._decisions(decisions)]
-
-    def _decisions(self, decisions: list[Decision]) -> Iterator[Event]:
-        for decision in decisions:
-            yield events.from_decision(decision, self._checks, self._leases[decision.gate])
-
-    def _text(self, signal: str, value: float) -> str | None:
-        return self.extractor.texts.text(int(value)) if self.extractor.is_text(signal) else None
-
-    def _state(self, spec: CheckSpec, value: float) -> str:
-        """The name of the state that a check on states saw; empty for other checks, and where there is no value."""
-        if spec.kind not in ("one_of", "equals") or math.isnan(value):
-            return ""
-        return self._text(spec.signals[0], value) or self._label(spec.signals[0], value)
-
-    def _label(self, signal: str, value: float) -> str:
-        names = {number: name for name, number in self._by_name[signal].values}
-        return names.get(value, f"{value:g}")
-
-
-def first(where: np.ndarray) -> int:
-    """Index of the first True; the length where there is none."""
-    return int(where.argmax()) if where.any() else len(where)
+    @property
+    def damages(self) -> list[Damage]:
+        """What could not be read."""
+        return self.decider.damages
