@@ -53,13 +53,13 @@ TIMES: "*" | "/"
 NAME: /[A-Za-z_][A-Za-z0-9_]*/
 TEXT: /'[^'\n]*'|"[^"\n]*"/
 NUMBER: /{number}(?![A-Za-z_%°µ])/
-QUANTITY.2: /{number} *(?!(and|or|implies|since|not)\b){unit}(\/{unit})*/
+QUANTITY.2: /{number}\s*(?!(and|or|implies|since|not)\b){unit}(\/{unit})*/
 %ignore /\s+/
 """.replace("{number}", _NUMBER).replace("{unit}", _UNIT)
-_QUANTITY = re.compile(r"([0-9.]+(?:[eE][+-]?[0-9]{1,3})?) *(.*)")
+_QUANTITY = re.compile(r"([0-9.]+(?:[eE][+-]?[0-9]{1,3})?)\s*(.*)")
 #: Quoted texts and numbers with units, which are skipped; then names that are no functions.
 _WORD = re.compile(
-    rf"'[^'\n]*'|\"[^\"\n]*\"|{_NUMBER} *{_UNIT}(?:/{_UNIT})*|{_NUMBER}|(?P<name>[A-Za-z_]\w*)(?!\s*[\[(\w])"
+    rf"'[^'\n]*'|\"[^\"\n]*\"|{_NUMBER}\s*{_UNIT}(?:/{_UNIT})*|{_NUMBER}|(?P<name>[A-Za-z_]\w*)(?!\s*[\[(\w])"
 )
 _WORDS = ("and", "or", "not", "implies", "since")
 _WINDOWED = ("historically", "once")
@@ -193,7 +193,11 @@ class _Reader:
             return FormulaError("ends too early: a value or condition is missing", offset)
         if accepts & {"NAME", "NUMBER"}:
             return FormulaError(f"a value or condition is missing before {shown(str(token))}", offset)
-        return FormulaError(f"an operator such as `and`, `<=` or `+` is missing before {shown(str(token))}", offset)
+        return self._no_operator(str(token), offset)
+
+    @staticmethod
+    def _no_operator(before: str, offset: int) -> FormulaError:
+        return FormulaError(f"an operator such as `and`, `<=` or `+` is missing before {shown(before)}", offset)
 
     def _value(self, tree: Tree[Token] | Token, depth: int) -> _Value:
         assert isinstance(tree, Tree)
@@ -232,6 +236,10 @@ class _Reader:
         number = float(match[1])
         if number == float("inf"):
             raise FormulaError(f"{shown(text)} is too large", offset)
+        if match[2] in self.signals and match[2] not in {
+            unit for s in self.signals.values() for unit in dimension(s.unit)
+        }:
+            raise self._no_operator(match[2], offset + match.start(2))
         return _Value(Term("number", number=number), offset, dimension(match[2]) if match[2] else None)
 
     def _signal(self, name: str, offset: int) -> _Value:
@@ -254,7 +262,7 @@ class _Reader:
             )
         return value
 
-    def _one_unit(self, a: _Value, b: _Value, what: str) -> Dimension | None:
+    def _one_unit(self, a: _Value, b: _Value, what: str = "compares", joint: str = "with") -> Dimension | None:
         """The unit that two numbers have in common."""
         if a.unit is None or b.unit is None or dict(a.unit) == dict(b.unit):
             return b.unit if a.unit is None else a.unit
@@ -268,7 +276,7 @@ class _Reader:
             fix = f"give `{bare.term.name}` its `unit` in `signals`"
         elif at.term.op == "number" and not other.unit:
             fix = "leave the unit out" if bare is None else f"leave it out, or give `{bare.term.name}` its `unit`"
-        raise FormulaError(f"{what} {theirs} with {ours}: {fix}", at.offset)
+        raise FormulaError(f"{what} {theirs} {joint} {ours}: {fix}", at.offset)
 
     def _arithmetic(self, parts: list[Token | _Value], offset: int) -> _Value:
         assert isinstance(parts[0], _Value)
@@ -278,7 +286,7 @@ class _Reader:
             right = self._a_number(operand)
             op = str(sign)
             if op in "+-":
-                unit = self._one_unit(result, right, "adds" if op == "+" else "subtracts")
+                unit = self._one_unit(result, right, "adds" if op == "+" else "takes the difference of", "and")
             elif result.unit is None and right.unit is None:
                 unit = None
             else:
@@ -289,6 +297,7 @@ class _Reader:
     def _comparison(self, tree: Tree[Token], offset: int, depth: int) -> _Value:
         left, sign, right, *more = tree.children
         if more:
+            self._value(right, depth + 1)  # `a < 1 b > 0` lacks an operator: it does not compare twice
             assert isinstance(more[0], Token)
             raise FormulaError("one comparison at a time: write `a < b and b < c`", int(more[0].start_pos or 0))
         op = str(sign)
@@ -297,7 +306,7 @@ class _Reader:
             if state is not None:
                 return _Value(state if op == "==" else Term("not", (state,)), offset)
         values = [self._a_number(self._value(side, depth + 1)) for side in (left, right)]
-        self.units.append(self._one_unit(values[0], values[1], "compares"))
+        self.units.append(self._one_unit(values[0], values[1]))
         return _Value(Term(op, (values[0].term, values[1].term)), offset)
 
     def _state(self, subject: Tree[Token] | Token, named: Tree[Token] | Token, depth: int) -> Term | None:
@@ -378,7 +387,7 @@ class _Reader:
             unit = None if result.unit is None else product(result.unit, {"s": 1}, -1)
             return _Value(Term("diff", (result.term,)), offset, unit)
         for value in values[1:]:
-            unit = self._one_unit(result, self._a_number(value), "compares")
+            unit = self._one_unit(result, self._a_number(value))
             result = _Value(Term(name, (result.term, value.term)), offset, unit)
         return result
 

@@ -283,9 +283,10 @@ class _Loader:
             if term is not None:
                 self._add(found.under(("signals", name)) for found in self._display_only_names(term.signals(), signals))
                 made[name] = replace(signals[name], expr=term)
-        for name in cycle(made):
-            message = f"`{name}` is made of itself"
-            self._add([Finding(("signals", name, "expr"), message)])
+        closed = cycle(made)
+        for name in closed:
+            at = next((offset for offset, word in names_in(models[name].expr) if word in closed), None)
+            self._add([Finding(("signals", name, "expr"), f"`{name}` is made of itself", offset=at)])
         return made
 
     def _display_only_names(self, names: Iterable[str], signals: Mapping[str, Signal]) -> Iterator[Finding]:

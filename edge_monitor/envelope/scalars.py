@@ -44,7 +44,9 @@ def _character(line: str, column: int, style: str) -> tuple[int, bool]:
     """How many characters of the file make one of the scalar, and whether that is not blank."""
     if style == "'" and line.startswith("''", column):
         return 2, True
-    if style == '"' and line[column] == "\\" and column + 1 < len(line):
+    if style == '"' and line[column] == "\\":
+        if column + 1 == len(line):  # an escaped line end
+            return 1, False
         escape = line[column + 1]
         return 2 + _NUMBERED.get(escape, 0), escape not in _BLANK
     return 1, not line[column].isspace()
