@@ -61,9 +61,18 @@ class Trace:
     samples: dict[str, list[tuple[int, float]]]
     max_age: dict[str, int | None]
     pointwise: bool = False
-    _memo: dict[tuple[Term, int], Interval] = field(default_factory=dict)
-    _changes: dict[Term, list[int]] = field(default_factory=dict)
-    _events: dict[Term, list[tuple[int, Interval]]] = field(default_factory=dict)
+    # What has been found out is kept by the identity of terms, as their hashes walk whole trees; ``_made`` keeps them alive.
+    _memo: dict[tuple[int, int], Interval] = field(default_factory=dict)
+    _changes: dict[int, list[int]] = field(default_factory=dict)
+    _events: dict[int, list[tuple[int, Interval]]] = field(default_factory=dict)
+    _rows: dict[tuple[int, int], list[tuple[int, Interval, Interval]]] = field(default_factory=dict)
+    _made: dict[tuple[str, int], tuple[Term, Term]] = field(default_factory=dict)
+
+    def _of(self, op: str, term: Term) -> Term:
+        """The term under one more operator, always the same one."""
+        if (op, id(term)) not in self._made:
+            self._made[op, id(term)] = term, Term(op, (term,))
+        return self._made[op, id(term)][1]
 
     def stamps(self, *terms: Term) -> set[int]:
         """When a signal of the terms was sampled."""
@@ -71,7 +80,8 @@ class Trace:
 
     def changes(self, term: Term) -> list[int]:
         """Times, in order, between which the term is constant; more than needed do no harm."""
-        if term not in self._changes:
+        if id(term) not in self._changes:
+            self._of("not", term)
             found = {t for arg in term.args for t in self.changes(arg)}
             if term.op == "signal":
                 found = self.stamps(term)
@@ -83,18 +93,19 @@ class Trace:
                 if self.pointwise:
                     shifts |= {shift + k for shift in shifts for k in (-1, 1) if shift + k > 0}
                 found = {t + shift for t in found for shift in shifts}
-            self._changes[term] = sorted(found)
-        return self._changes[term]
+            self._changes[id(term)] = sorted(found)
+        return self._changes[id(term)]
 
     def value(self, term: Term, t: int) -> Interval:
         """The term at ``t``, after all that happened at ``t``."""
-        place = bisect_right(self.changes(term), t)
-        if place == 0 and term.signals():
+        changes = self.changes(term)
+        place = bisect_right(changes, t)
+        if place == 0 and changes:
             return self._value(term, t)
-        moment = self.changes(term)[place - 1] if term.signals() else 0
-        if (term, moment) not in self._memo:
-            self._memo[term, moment] = self._value(term, moment)
-        return self._memo[term, moment]
+        moment = changes[place - 1] if changes else 0
+        if (id(term), moment) not in self._memo:
+            self._memo[id(term), moment] = self._value(term, moment)
+        return self._memo[id(term), moment]
 
     def _value(self, term: Term, t: int) -> Interval:
         op = term.op
@@ -108,7 +119,7 @@ class Trace:
             return self._once(term.args[0], t - term.start, None if term.end is None else term.end - term.start)
         if op == "historically":
             span = None if term.end is None else term.end - term.start
-            return negative(self._once(Term("not", term.args), t - term.start, span))
+            return negative(self._once(self._of("not", term.args[0]), t - term.start, span))
         if op == "prev":
             events = self._happened(term.args[0], t)
             return events[-2][1] if len(events) > 1 else ANY
@@ -121,9 +132,9 @@ class Trace:
             return number((new - old) / ((after - before) / 1e9)) if all(a == b for a, b in values) else ANY
         if op == "rise":
             arg = term.args[0]
-            return self._value(Term("and", (arg, Term("not", (Term("prev", (arg,)),)))), t)
+            return combine("and", [self.value(arg, t), negative(self.value(self._of("prev", arg), t))])
         if op == "fall":
-            return self._value(Term("rise", (Term("not", term.args),)), t)
+            return self._value(self._of("rise", self._of("not", term.args[0])), t)
         if op == "lag":
             return self.value(term.args[0], t - term.start)
         return combine(op, [self.value(arg, t) for arg in term.args])
@@ -148,7 +159,7 @@ class Trace:
             return result
         # φ must also hold over (t - a, t]
         late = term.start - 1 if self.pointwise else term.start
-        recent = negative(self._once(Term("not", (kept,)), t, late))
+        recent = negative(self._once(self._of("not", kept), t, late))
         return bottom([recent[0], result[0]]), bottom([recent[1], result[1]])
 
     def _since_now(self, kept: Term | None, began: Term, t: int, span: int | None) -> Interval:
@@ -200,11 +211,14 @@ class Trace:
 
     def _pieces(self, kept: Term | None, began: Term, t: int) -> list[tuple[int, int, Interval, Interval]]:
         """``(start, last moment, kept, began)`` of each piece of the past, up to ``t``."""
-        terms = [began] if kept is None else [kept, began]
-        times = sorted({c for term in terms for c in self.changes(term) if c <= t})
-        rows = [(c, (INF, INF) if kept is None else self.value(kept, c), self.value(began, c)) for c in times]
-        if self.pointwise:
-            rows = self._sampled(rows, self._sample_stamps(*terms))
+        if (id(kept), id(began)) not in self._rows:
+            terms = [began] if kept is None else [kept, began]
+            times = sorted({c for term in terms for c in self.changes(term)})
+            all_rows = [(c, (INF, INF) if kept is None else self.value(kept, c), self.value(began, c)) for c in times]
+            if self.pointwise:
+                all_rows = self._sampled(all_rows, self._sample_stamps(*terms))
+            self._rows[id(kept), id(began)] = all_rows
+        rows = [row for row in self._rows[id(kept), id(began)] if row[0] <= t]
         ends = [*(row[0] - 1 for row in rows[1:]), t][: len(rows)]
         return [(c, end, phi, psi) for (c, phi, psi), end in zip(rows, ends, strict=True)]
 
@@ -221,7 +235,8 @@ class Trace:
 
     def _happened(self, term: Term, t: int) -> list[tuple[int, Interval]]:
         """Samples and changes of a term up to ``t``."""
-        if term not in self._events:
+        if id(term) not in self._events:
+            self._of("not", term)
             stamps = self._sample_stamps(term)
             events: list[tuple[int, Interval]] = []
             for c in self.changes(term):
@@ -230,8 +245,8 @@ class Trace:
                 lost = known_or_number(before) and not known_or_number(value)
                 if c in stamps or (lost if self.pointwise else not same(value, before)):
                     events.append((c, value))
-            self._events[term] = events
-        return [event for event in self._events[term] if event[0] <= t]
+            self._events[id(term)] = events
+        return [event for event in self._events[id(term)] if event[0] <= t]
 
     def verdict(self, term: Term, t: int) -> tuple[Verdict, float]:
         """Verdict and margin of a formula at ``t``; NaN where there is none."""
