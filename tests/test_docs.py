@@ -146,3 +146,40 @@ def test_documents_speak_of_the_project_alone() -> None:
     """No machine's paths stand in the documents."""
     for path in documents():
         assert not re.search(r"(?<![\w.])/(?:work|root|tmp|home)/", path.read_text("utf-8")), path
+
+
+def test_the_examples_of_the_checks_pages_load() -> None:
+    """Every whole envelope on the page of a kind loads and compiles, without a warning."""
+    from edge_monitor.core.engine import Engine
+    from edge_monitor.core.plan import Plan
+    from edge_monitor.envelope import loads
+
+    found = 0
+    for page in sorted((ROOT / "docs/checks").glob("*.md")):
+        for block in re.findall(
+            r"^```yaml\n(edge_monitor: 1\n.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE
+        ):
+            envelope = loads(block.encode(), source=page.name)
+            assert envelope.warnings == ()
+            assert len(Engine(Plan.build(envelope.signals, envelope.checks)).checks) == len(envelope.checks)
+            found += 1
+    assert found
+
+
+def test_the_operators_of_the_formula_page() -> None:
+    """The page's table names every operator, and each example can be read, over the signals of the page's envelope."""
+    from edge_monitor.core.formula.term import ALL
+    from edge_monitor.envelope import loads
+    from edge_monitor.envelope.formulas import parse_formula
+
+    text = (ROOT / "docs/checks/formula.md").read_text("utf-8")
+    block = re.search(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert block is not None
+    envelope = loads(block[1].encode())
+    known = {signal.name: signal for signal in envelope.signals}
+    table = text[text.index("| operator |") :].split("\n\n")[0]
+    rows = [row.split("|") for row in table.splitlines()[2:]]
+    for row in rows:
+        assert parse_formula(row[-2].strip(" `"), known).unit is not None
+    named = {word for row in rows for word in re.findall(r"[a-z]+|[^\sa-z`]+", row[1])}
+    assert ALL - named == {"signal", "number", "text", "negate", "is"}

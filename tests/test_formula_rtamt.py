@@ -68,3 +68,42 @@ def test_agrees_with_stored_answers() -> None:
     for pair in pairs:
         term = parse_formula(pair["formula"], known).term
         compare(term, [(x, y) for x, y in pair["values"]], [float(answer) for answer in pair["answers"]])
+
+
+def test_stored_answers_are_those_of_rtamt() -> None:
+    """Wherever RTAMT is installed, it still gives the answers that are stored."""
+    pytest.importorskip("rtamt")
+    known = {signal.name: signal for signal in SIGNALS}
+    for pair in json.loads(VECTORS.read_text()):
+        values = [(x, y) for x, y in pair["values"]]
+        theirs = peer.answers(parse_formula(pair["formula"], known).term, values)
+        assert theirs == [float(answer) for answer in pair["answers"]]
+
+
+def test_the_page_tells_what_rtamt_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of docs/checks/formula.md is what bench/formula_robustness.py measures, wherever RTAMT is installed."""
+    pytest.importorskip("rtamt")
+    root = Path(__file__).resolve().parent.parent
+    monkeypatch.syspath_prepend(str(root / "bench"))
+    import formula_robustness
+
+    page = (root / "docs/checks/formula.md").read_text("utf-8")
+    start, end = formula_robustness.measured(page)
+    assert page[start:end] == formula_robustness.table()
+
+
+def test_ours_where_rtamt_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every case of that table, also without RTAMT, our verdict is the true one."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent.parent / "bench"))
+    import formula_robustness
+
+    true = {
+        "nothing is known": "UNKNOWN (nan)",
+        "one value is not known": "UNKNOWN (nan)",
+        "x is not known": "UNKNOWN (nan)",
+        "y is too large": "FAIL, margin -4",
+        "x was lost": "UNKNOWN (stale)",
+        "the peak counts": "FAIL, margin -4",
+        "x is stale": "UNKNOWN (stale)",
+    }
+    assert {(case.truth, formula_robustness.ours(case)) for case in formula_robustness.CASES} == set(true.items())

@@ -103,6 +103,8 @@ def _called(hint: Any) -> str:
     for known, words in CALLED:
         if hint == known:
             return words
+    if hint is bool:
+        return "`true` or `false`"
     if get_origin(hint) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(hint))
     inner = [arg for arg in get_args(hint) if arg is not type(None)]
@@ -116,6 +118,8 @@ def _called(hint: Any) -> str:
 def _default(hint: Any, value: Any) -> str:
     if value is None or value in ("", (), {}) or isinstance(value, Model):
         return "–"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     if isinstance(value, int) and "duration" in _called(hint):
         return f"`{shown_duration(value)}`" if value else "`0 s`"
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
