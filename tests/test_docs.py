@@ -182,4 +182,4 @@ def test_the_operators_of_the_formula_page() -> None:
     for row in rows:
         assert parse_formula(row[-2].strip(" `"), known).unit is not None
     named = {word for row in rows for word in re.findall(r"[a-z]+|[^\sa-z`]+", row[1])}
-    assert ALL - named == {"signal", "number", "text", "negate", "is"}
+    assert ALL - named == {"signal", "number", "negate", "is"}

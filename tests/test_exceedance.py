@@ -148,6 +148,25 @@ def test_a_survey_agrees_with_replays(root: Path, tmp_path: Path) -> None:
     assert sum(check.fires for check in found.checks) > 15
 
 
+def test_a_formula_is_known_without_a_value(tmp_path: Path) -> None:
+    """A formula has a margin but no value; it is never known only where it was unknown from beginning to end."""
+    text = b"""
+edge_monitor: 1
+envelope: {id: drive, version: 1, vehicle: any}
+signals:
+  speed: {topic: csv, field: speed, max_age: 5 s}
+  other: {topic: elsewhere, field: x, max_age: 5 s}
+checks:
+  slow: {kind: formula, formula: "historically[0 s, 1 s](speed < 10)"}
+  late: {kind: formula, formula: "historically[0 s, 1 s](other < 10)"}
+  limit: {kind: bounds, signal: other, max: 1}
+"""
+    log = record(tmp_path / "drive.csv", [0.0, 1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0])
+    found = survey([log], envelope.loads(text))
+    assert {check.name for check in found.checks if check.never_known} == {"late", "limit"}
+    assert next(check.worst for check in found.checks if check.name == "slow") == 6.0
+
+
 def test_an_unreadable_recording_does_not_spoil_the_rest(tmp_path: Path, speed: Envelope) -> None:
     """What can't be read at all is named; the other recordings are counted."""
     good = record(tmp_path / "good.csv", [0.0, 1.0, 2.0], [1.0, 11.0, 1.0])

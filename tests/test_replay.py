@@ -277,6 +277,32 @@ def test_a_flat_battery_is_one_event(tmp_path: Path) -> None:
     assert (line.fails, line.fail_ns) == (1, 2999 * SECOND)
 
 
+def test_formulas_and_derived_signals_from_file_to_event(tmp_path: Path) -> None:
+    """A pack that loses 2 V within five seconds: the derived signal's limit and the formula fail, each at its own time."""
+    path, _ = battery(tmp_path, ((i, 12.0 if i < 20 else 10.0) for i in range(41)))
+    text = BATTERY.replace(
+        b"checks:\n",
+        b"""  change: {expr: "voltage - lag(voltage, 5 s)", unit: V, max_age: 5 s}
+checks:
+  sag: {kind: bounds, signal: change, min: -1.5 V}
+  rested: {kind: formula, formula: "once[0 s, 10 s](voltage >= 11 V)"}
+""",
+    )
+    found = replay(path, envelope.loads(text, source="battery.yaml")).events
+    changes = [
+        (event.type, event.document()["subject"], event.t_effective / SECOND, event.payload["margin"])
+        for event in found
+        if event.document()["subject"] in ("sag", "rested")
+    ]
+    assert changes == [
+        ("check.pass", "rested", 0.0, 1.0),
+        ("check.pass", "sag", 5.0, 1.5),
+        ("check.fail", "sag", 20.0, -0.5),
+        ("check.pass", "sag", 25.0, 1.5),
+        ("check.fail", "rested", 30.0, -1.0),
+    ]
+
+
 def test_heartbeats_come_every_ten_minutes_of_the_stream(tmp_path: Path) -> None:
     """Thirty-five minutes of a healthy robot: a heartbeat at 10, 20 and 30 minutes, and never a longer silence."""
     path, loaded = battery(tmp_path, ((100 + i, 12.0) for i in range(2101)))

@@ -145,6 +145,11 @@ class Exceedance:
         if line.worst is not None and (self.worst is None or line.worst < self.worst):
             self.worst, self.worst_log = line.worst, log
 
+    @property
+    def never_known(self) -> bool:
+        """Unknown from beginning to end, in all recordings; a formula may be known without a value."""
+        return not len(self.values) and not self.fires and self.unknown_s >= self.observed_s - 1e-6
+
     def document(self) -> dict[str, Any]:
         """The result as JSON. ``quantiles``: the value that is not exceeded for that share of the time known."""
         quantiles = [None] * len(SHARES) if self.kind in STATES else self.values.quantiles(SHARES)

@@ -103,7 +103,7 @@ def show(found: Survey, logs: int) -> None:
         "[dim]x % below: so much of the time the value was less; x % above: so much of the time it was more[/]",
         highlight=False,
     )
-    never = [check.name for check in found.checks if not len(check.values) and not check.fires]
+    never = [check.name for check in found.checks if check.never_known]
     if never:
         terminal.print(f"[magenta]never known:[/] {escape(', '.join(never))}", highlight=False)
     for problem in dict.fromkeys(found.problems):
