@@ -1,7 +1,7 @@
 """``make bench``: every figure beside its peers of the same run, as ratios; a table, and build/bench.json.
 
-Times are CPU seconds of this process (other work on the machine matters less). Peers and ours take turns, and each
-figure is the best of its rounds.
+Times are CPU seconds of this process (other work on the machine matters less), but where a part says otherwise. Peers and
+ours take turns, and each figure is the best of its rounds.
 """
 
 from __future__ import annotations
