@@ -78,14 +78,14 @@ def derive(derived, t, decided, m, out, n):  # type: ignore[no-untyped-def]
         row = derived[d]
         start = row["node_start"]
         touched = m.wakes[d] <= t
-        for k in range(start, start + row["node_len"]):
+        for k in range(start, start + row["heard"]):
             if m.nodes[k]["op"] == SIGNAL:
                 source = m.signals[m.nodes[k]["signal"]]
                 if source["count"] != m.node_states[k]["n"] or source["cause"] != m.node_states[k]["cause"]:
                     touched = True
         if not touched:
             continue
-        m.wakes[d] = run(start, row["node_len"], m.nodes, m.node_states, m.signals, m.ring, t)
+        m.wakes[d] = run(start, row["node_len"], m.nodes, m.node_states, m.signals, m.ring, m.table, t)
         m.head[0]["next"] = min(m.head[0]["next"], m.wakes[d])
         root = m.node_states[start + row["node_len"] - 1]
         s = row["signal"]

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from .check_spec import CheckSpec
 from .checks.registry import KINDS
-from .formula.program import NODE, Program, lower
+from .formula.arx import lower_residual
+from .formula.program import NODE, RESIDUAL, Program, lower
 from .memory import plan_buffer
 from .samples import NEVER
 from .signals import Signal
@@ -72,6 +73,7 @@ class Plan:
         ring = pool = 0
         nodes: list[np.ndarray] = []
         node_count = 0
+        table: list[float] = []
 
         def place(program: Program, subject: str, ring: int) -> tuple[int, int]:
             """Put a program's nodes into the plan, their queues at ``ring``; the slice of them."""
@@ -81,6 +83,8 @@ class Plan:
             reading = rows["signal"] >= 0
             rows["signal"][reading] = own[rows["signal"][reading]]
             rows["ring_start"] += ring
+            rows["table"][rows["op"] == RESIDUAL] = len(table)
+            table.extend(program.table)
             for node, text in program.texts:
                 if text_code is None:
                     raise ValueError(f"{subject}: compares text, and there is no text table")
@@ -89,17 +93,16 @@ class Plan:
             node_count += len(rows)
             return node_count - len(rows), len(rows)
 
-        derived = _ordered([signal for signal in signals if signal.expr is not None])
+        derived = _ordered([signal for signal in signals if signal.made_of])
         derived_rows = np.zeros(len(derived), DERIVED_ROW)
         for row, signal in zip(derived_rows, derived, strict=True):
-            assert signal.expr is not None
-            program = lower(signal.expr, exact=True)
+            program = _derived_program(signal)
             row["signal"] = index[signal.name]
             row["node_start"], row["node_len"] = place(program, f"signal {signal.name}", ring)
+            row["heard"] = row["node_len"] if signal.residual is None else 1  # the response
             signal_rows["role"][row["signal"]] |= ROLE_DERIVED
             ring += program.ring
         check_rows = np.zeros(len(checks), CHECK_ROW)
-        table: list[float] = []
         readers: list[list[int]] = [[] for _ in signals]
         for i, (row, spec) in enumerate(zip(check_rows, checks, strict=True)):
             lowered = KINDS[spec.kind](spec)
@@ -166,12 +169,23 @@ class Plan:
         return digest.hexdigest()
 
 
+def _derived_program(signal: Signal) -> Program:
+    """What a derived signal is made of. Raises ``ValueError`` for a residual without a model."""
+    if signal.expr is not None:
+        return lower(signal.expr, exact=True)
+    assert signal.residual is not None
+    try:
+        return lower_residual(signal.residual)
+    except ValueError as error:
+        raise ValueError(f"signal {signal.name}: {error}") from None
+
+
 def _ordered(derived: list[Signal]) -> list[Signal]:
     """Derived signals, each after those that it is made of. Raises ``ValueError`` for a cycle."""
     waiting = {signal.name: signal for signal in derived}
     ordered: list[Signal] = []
     while waiting:
-        ready = [s for s in waiting.values() if s.expr is not None and not set(s.expr.signals()) & set(waiting)]
+        ready = [signal for signal in waiting.values() if not set(signal.made_of) & set(waiting)]
         if not ready:
             raise ValueError(f"derived signals are made of each other: {', '.join(waiting)}")
         ordered += ready

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .formula.arx import Residual
 from .formula.term import Term
 
 
@@ -20,7 +21,8 @@ class Signal:
     ``statistic`` is one of the message's statistics (``core.perception``) instead of a field; to the extractor it is the
     presence of a message.
 
-    A derived signal has no topic but an ``expr`` over other signals: it has a new value with each of theirs.
+    A derived signal has no topic but an ``expr`` over other signals: it has a new value with each of theirs. Or it is the
+    ``residual`` of a response to commands: it has a new value with each of the response.
     """
 
     name: str
@@ -36,3 +38,10 @@ class Signal:
     watch: str = ""  #: "" | "change" | "each": rows for authority and reasons
     statistic: str = ""
     expr: Term | None = None  #: what a derived signal is made of
+    residual: Residual | None = None
+
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        """The signals that a derived signal is made of; none of one that has a topic."""
+        made = self.expr or self.residual
+        return () if made is None else made.signals()

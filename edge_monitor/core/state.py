@@ -106,8 +106,9 @@ CHECK_STATE = np.dtype(
     ]
 )
 
-#: A derived signal: ``node``: slice of the nodes of its expression.
-DERIVED_ROW = np.dtype([("signal", "<i4"), ("node_start", "<i4"), ("node_len", "<i4"), ("reserved", "<i4")])
+#: A derived signal: ``node``: slice of the nodes of its expression. ``heard``: news of the signals among so many of its
+#: first nodes bring it up to date.
+DERIVED_ROW = np.dtype([("signal", "<i4"), ("node_start", "<i4"), ("node_len", "<i4"), ("heard", "<i4")])
 
 #: The stream as a whole. ``now``: time reached. ``next``: no deadline is earlier. ``open``: 1 inside an instant,
 #: 2 inside one that is being dropped. ``n_signals n_checks``: lengths of the open instant's lists.

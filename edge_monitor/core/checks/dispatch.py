@@ -49,7 +49,7 @@ def evaluate(check, state, m, now, after):  # type: ignore[no-untyped-def]
     elif code == GEOFENCE:
         return geofence(check, m.signals, m.table)
     elif code == FORMULA:
-        return formula(check, state, m.signals, m.ring, m.nodes, m.node_states, now)
+        return formula(check, state, m.signals, m.ring, m.table, m.nodes, m.node_states, now)
     elif code == DRIFT:
         return detected(check, state, m.signals, m.table, m.pool)
     return _UNKNOWN, _DEPENDENCY, _NAN, _NAN, _NAN

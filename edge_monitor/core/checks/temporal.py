@@ -21,6 +21,7 @@ import math
 from ..formula import program as p
 from ..jit import inlined, outlined
 from ..samples import NEVER, UNSEEN, Cause, Verdict
+from .residual import residual
 
 PASS, UNKNOWN, FAIL = int(Verdict.PASS), int(Verdict.UNKNOWN), int(Verdict.FAIL)
 NONE, NEVER_RECEIVED, NAN = int(Cause.NONE), int(Cause.NEVER_RECEIVED), int(Cause.NAN)
@@ -35,7 +36,7 @@ SIGNAL, NUMBER, NEGATE, ABS, ADD, SUBTRACT, MULTIPLY = (
     p.MULTIPLY,
 )
 DIVIDE, MIN, MAX, LESS, AT_MOST, EQUAL, IS = p.DIVIDE, p.MIN, p.MAX, p.LESS, p.AT_MOST, p.EQUAL, p.IS
-AND, OR, SINCE, ONCE, DELAY, PREV = p.AND, p.OR, p.SINCE, p.ONCE, p.DELAY, p.PREV
+AND, OR, SINCE, ONCE, DELAY, PREV, RESIDUAL = p.AND, p.OR, p.SINCE, p.ONCE, p.DELAY, p.PREV, p.RESIDUAL
 FLIP, POINTWISE, EXACT, SAMPLES = p.FLIP, p.POINTWISE, p.EXACT, p.SAMPLES
 _NEVER, _UNSEEN = int(NEVER), int(UNSEEN)
 _NAN = math.nan
@@ -413,7 +414,7 @@ def answer_number(state, value, cause):  # type: ignore[no-untyped-def]
 
 
 @outlined
-def run(start, length, nodes, states, signals, ring, now):  # type: ignore[no-untyped-def]
+def run(start, length, nodes, states, signals, ring, table, now):  # type: ignore[no-untyped-def]
     """Evaluate a program on the values in force at ``now``; its answer is in its last node's state.
 
     Answers when time alone may change it. Equal however often it is called, as nodes know samples by their count and
@@ -436,6 +437,9 @@ def run(start, length, nodes, states, signals, ring, now):  # type: ignore[no-un
             wake = min(wake, since(node, state, states[start + node["a"]], states[start + node["b"]], ring, now))
         elif op == DELAY:
             wake = min(wake, delay(node, state, states[start + node["a"]], ring, now))
+        elif op == RESIDUAL:
+            value, cause = residual(node, state, states, start, ring, table, now)
+            answer_number(state, value, cause)
         elif op >= PREV:
             previous(node, state, states[start + node["a"]], now)
         elif op == NEGATE:
@@ -471,11 +475,11 @@ def run(start, length, nodes, states, signals, ring, now):  # type: ignore[no-un
 
 
 @inlined
-def formula(check, state, signals, ring, nodes, node_states, now):  # type: ignore[no-untyped-def]
+def formula(check, state, signals, ring, table, nodes, node_states, now):  # type: ignore[no-untyped-def]
     """The verdict of a formula: PASS and FAIL where the interval decides, else UNKNOWN with the cause; margin as known."""
     if nodes is None:
         return UNKNOWN, NONE, _NAN, _NAN, _NAN
-    state["wake"] = run(check["node_start"], check["node_len"], nodes, node_states, signals, ring, now)
+    state["wake"] = run(check["node_start"], check["node_len"], nodes, node_states, signals, ring, table, now)
     root = node_states[check["node_start"] + check["node_len"] - 1]
     if holds(root["lo"]):
         return PASS, NONE, root["lo"], _NAN, _NAN

@@ -21,8 +21,8 @@ from .term import Term
 #: What a node does; the numbers are those of ``core.checks.temporal``.
 (
     SIGNAL, NUMBER, NEGATE, ABS, ADD, SUBTRACT, MULTIPLY, DIVIDE, MIN, MAX,
-    LESS, AT_MOST, EQUAL, IS, AND, OR, SINCE, ONCE, DELAY, PREV, DIFF,
-) = range(21)  # fmt: skip
+    LESS, AT_MOST, EQUAL, IS, AND, OR, SINCE, ONCE, DELAY, PREV, DIFF, RESIDUAL,
+) = range(22)  # fmt: skip
 
 FLIP = 1  #: of ONCE: negate operand and result, which makes it ``historically``
 POINTWISE = 2  #: of SINCE, ONCE, PREV and DIFF: a value counts at its stamp only
@@ -31,7 +31,8 @@ SAMPLES = 8  #: of DELAY: repeated values are passed on too
 
 #: Constant part of a node (48 bytes). ``a b``: operands, as indices of nodes (ONCE: late and on time). ``window``: ns,
 #: NEVER without an end.
-#: ``ring``: two queues of ``ring_len`` entries each, from ``ring_start`` on.
+#: ``ring``: two queues of ``ring_len`` entries each, from ``ring_start`` on; of RESIDUAL: so many rows of an entry an input.
+#: ``table``: of RESIDUAL: where its model starts in the plan's numbers (``core.formula.arx``).
 NODE = np.dtype(
     [
         ("window", "<i8"),
@@ -43,7 +44,7 @@ NODE = np.dtype(
         ("signal", "<i4"),
         ("ring_start", "<i4"),
         ("ring_len", "<i4"),
-        ("reserved", "<i4"),
+        ("table", "<i4"),
     ]
 )
 
@@ -88,13 +89,14 @@ class Program:
     """``nodes``: (n,) NODE, the last one the answer; indices of nodes, signals and ring count from 0.
 
     ``signals``: names by the nodes' ``signal``; ``texts``: (node, text) pairs whose numbers the plan must fill in;
-    ``ring``: entries that all queues need together.
+    ``ring``: entries that all queues need together; ``table``: the numbers of a model.
     """
 
     nodes: np.ndarray
     signals: tuple[str, ...]
     texts: tuple[tuple[int, str], ...]
     ring: int
+    table: tuple[float, ...] = ()
 
 
 def lower(term: Term, *, pointwise: bool = False, rate: float | None = None, exact: bool = False) -> Program:
