@@ -12,7 +12,7 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,11 +151,11 @@ def _numbers(chosen: dict[str, Any]) -> dict[str, Any]:
     return {name: int(value) if float(value).is_integer() else float(value) for name, value in chosen.items()}
 
 
-def pack_file(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
-    """The bytes of a reference file."""
+def pack_file(header: Mapping[str, Any], arrays: Mapping[str, Array], names: Collection[str] = tuple(ARRAYS)) -> bytes:
+    """The bytes of a reference file with the arrays ``names``."""
     text = json.dumps(dict(header), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     buffer = io.BytesIO()
-    members = {name: np.ascontiguousarray(arrays[name], np.float64) for name in ARRAYS}
+    members = {name: np.ascontiguousarray(arrays[name], np.float64) for name in names}
     np.savez(buffer, header=np.frombuffer(text.encode(), np.uint8), **members)  # type: ignore[arg-type]
     return buffer.getvalue()
 
@@ -163,29 +163,48 @@ def pack_file(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
 def load(path: Path | str) -> Baseline:
     """Read a reference file. Raises ``ConfigError`` that says what is wrong with it."""
     path = Path(path)
+    header, arrays, digest = read_file(path)
+    _check(path, header, arrays)
+    return Baseline(header, arrays, digest, path)
+
+
+def read_file(
+    path: Path,
+    names: Collection[str] = tuple(ARRAYS),
+    format_: str = FORMAT,
+    check: Callable[[dict[str, Any], dict[str, Array]], None] | None = None,
+) -> tuple[dict[str, Any], dict[str, Array], str]:
+    """Header, float64 arrays and digest of a file of ``edge-replay calibrate``, whatever its format.
+
+    ``check`` raises ``ValueError`` for contents that can't be. Raises ``ConfigError`` that says what is wrong.
+    """
     try:
         if path.stat().st_size > LARGEST:
             raise _bad(path, f"is larger than {LARGEST} bytes")
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}: make it with `edge-replay calibrate`") from None
-    arrays = _members(path, data)
-    header = _header(path, arrays.pop("header"))
-    _check(path, header, arrays)
-    return Baseline(header, arrays, hashlib.sha256(data).hexdigest(), path)
+    arrays = _members(path, data, names)
+    header = _header(path, arrays.pop("header"), format_)
+    try:
+        if check is not None:
+            check(header, arrays)
+    except ValueError as error:
+        raise _bad(path, str(error)) from None
+    return header, arrays, hashlib.sha256(data).hexdigest()
 
 
 def _bad(path: Path, what: str) -> ConfigError:
     return ConfigError(f"{path}: {what}: not a reference file of `edge-replay calibrate`; make it anew")
 
 
-def _members(path: Path, data: bytes) -> dict[str, Any]:
+def _members(path: Path, data: bytes, expected: Collection[str] = tuple(ARRAYS)) -> dict[str, Any]:
     """The arrays of the file, each of the type that it must have."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             infos = archive.infolist()
             names = [info.filename.removesuffix(".npy") for info in infos]
-            if sorted(names) != sorted([*ARRAYS, "header"]):
+            if sorted(names) != sorted([*expected, "header"]):
                 raise _bad(path, "does not hold the arrays that it must")
             if sum(info.file_size for info in infos) > LARGEST:
                 raise _bad(path, f"holds more than {LARGEST} bytes")
@@ -203,13 +222,13 @@ def _members(path: Path, data: bytes) -> dict[str, Any]:
     return arrays
 
 
-def _header(path: Path, raw: npt.NDArray[np.uint8]) -> dict[str, Any]:
+def _header(path: Path, raw: npt.NDArray[np.uint8], format_: str = FORMAT) -> dict[str, Any]:
     try:
         header = json.loads(raw.tobytes().decode())
     except (ValueError, RecursionError):
         raise _bad(path, "has a header that is no JSON") from None
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise _bad(path, f"does not say `{FORMAT}`")
+    if not isinstance(header, dict) or header.get("format") != format_:
+        raise _bad(path, f"does not say `{format_}`")
     return header
 
 

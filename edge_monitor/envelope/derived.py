@@ -82,11 +82,16 @@ def derived_term(model: SignalModel, signals: Signals) -> tuple[Term | None, lis
 
 def cycle(signals: Mapping[str, Signal]) -> list[str]:
     """The derived signals that are made of themselves, in the order of their names."""
-    below = {name: set(signal.expr.signals()) for name, signal in signals.items() if signal.expr is not None}
-    for _ in below:
-        for names in below.values():
-            names |= {far for near in tuple(names) if near in below for far in below[near]}
-    return sorted(name for name, names in below.items() if name in names)
+    return sorted(name for name, names in below(signals).items() if name in names)
+
+
+def below(signals: Mapping[str, Signal]) -> dict[str, set[str]]:
+    """All that each derived signal is made of, also through others."""
+    made = {name: set(signal.made_of) for name, signal in signals.items() if signal.made_of}
+    for _ in made:
+        for names in made.values():
+            names |= {far for near in tuple(names) if near in made for far in made[near]}
+    return made
 
 
 def _finding(field: str, error: FormulaError) -> Finding:

@@ -134,6 +134,9 @@ class Drift(CheckModel):
             yield Finding(("reference",), f"was made of signal {shown(header['signal'])}, not of `{self.signal}`")
         elif header["unit"] != signals[self.signal].unit:
             yield Finding(("reference",), f"was made in {shown(header['unit'])}: calibrate anew")
+        residual = signals[self.signal].residual
+        if header.get("model", "") != (residual.digest if residual else ""):
+            yield Finding(("reference",), f"was made of `{self.signal}` with another model: calibrate anew")
         if header["mode_signal"] != self.mode:
             message = f"has the modes of {shown(header['mode_signal'])}" if header["mode_signal"] else "has no modes"
             yield Finding(("mode",) if self.mode else ("reference",), f"{message}: calibrate anew or change `mode`")

@@ -22,6 +22,7 @@ from .fields import Model, Risk
 from .formulas import names_in
 from .models import Authority, Defaults, Gate, Header, Mission, SignalModel
 from .problems import EnvelopeError, Finding, Path, Problem, nearest, shown
+from .residual import of_residuals, residual_findings, unusable
 from .sensors import DISPLAY_ONLY, KINDS, SensorModel, bare, sensor_findings, statistic_findings
 from .validation import name_findings, validate
 
@@ -43,7 +44,8 @@ class Envelope:
     Signals, checks and gates are in the order of their names, not of the file, so that two files with one ``digest``
     give one plan. ``digest`` is over the content for all profiles; ``risk`` says which one was applied. ``warnings``
     are lines like those of errors; ``models`` the checks in force as they are written. ``sensors`` are by topic; ``bins``
-    and ``odd`` are the axes that are measured, each a signal of its own (``odd_light``), and the declared domain.
+    and ``odd`` are the axes that are measured, each a signal of its own (``odd_light``), and the declared domain;
+    ``residuals`` the files of models, as written, by their signals.
     """
 
     id: str
@@ -63,6 +65,7 @@ class Envelope:
     sensors: Mapping[str, SensorModel] = field(default_factory=dict)
     bins: tuple[BinSpec, ...] = ()
     odd: OddSpec | None = None
+    residuals: Mapping[str, str] = field(default_factory=dict)
 
 
 def load(path: str | FilePath, *, risk: str | None = None, references: bool = True) -> Envelope:
@@ -166,6 +169,7 @@ class _Loader:
             sensors=sensors,
             bins=bins,
             odd=domain,
+            residuals={name: one.residual.model.name for name, one in signals.items() if one.residual},
         )
 
     def _add(self, findings: Iterable[Finding], *, key: bool = False) -> None:
@@ -187,7 +191,7 @@ class _Loader:
                 self._add([Finding((section,), "is empty: there is nothing to monitor")])
 
     def _validated(self, model: type[Some], raw: object, path: Path) -> Some | None:
-        made, findings, unknown = validate(model, raw, path)
+        made, findings, unknown = validate(model, raw, path, self.context)
         self._add(findings)
         self._add(unknown, key=True)
         return made
@@ -275,6 +279,9 @@ class _Loader:
         """All signals, the derived ones with what they are made of; a cycle is reported where it is closed."""
         made = dict(signals)
         for name, model in models.items():
+            if model.residual is not None:
+                self._add(found.under(("signals", name)) for found in self._residual(model, signals))
+        for name, model in models.items():
             read = {word for _, word in names_in(model.expr)}
             if not model.expr or not all(word in signals for word in read & set(self.signal_names)):
                 continue  # what is wrong with an operand has been said
@@ -286,8 +293,21 @@ class _Loader:
         closed = cycle(made)
         for name in closed:
             at = next((offset for offset, word in names_in(models[name].expr) if word in closed), None)
-            self._add([Finding(("signals", name, "expr"), f"`{name}` is made of itself", offset=at)])
+            field = "expr" if models[name].expr else "residual"
+            self._add([Finding(("signals", name, field), f"`{name}` is made of itself", offset=at)])
+        for name, other in of_residuals(made).items():
+            message = f"`{name}` is made of the residual `{other}`: a model is made of what is measured"
+            self._add([Finding(("signals", name, "residual"), message)])
         return made
+
+    def _residual(self, model: SignalModel, signals: Mapping[str, Signal]) -> Iterator[Finding]:
+        assert model.residual is not None
+        references = [(("residual", *place), name) for place, name in model.residual.references()]
+        for place, name in references:
+            yield from self._no_signal(place, name)
+        yield from self._display_only(references, signals)
+        if all(name in signals for _, name in references):
+            yield from residual_findings(model, signals)
 
     def _display_only_names(self, names: Iterable[str], signals: Mapping[str, Signal]) -> Iterator[Finding]:
         return self._display_only([(("expr",), name) for name in names], signals)
@@ -382,7 +402,9 @@ class _Loader:
         everywhere = [*checks.values(), *(check for changed in profiles.values() for check in changed.values())]
         used = {name for check in everywhere for _, name in check.references()} | set(watches)
         used |= {name for signal in signals.values() for _, name in names_in(signal.expr)}
+        used |= {name for signal in signals.values() if signal.residual for _, name in signal.residual.references()}
         message = "no check and no authority reads this signal"
         unused = [Finding(("signals", name), message) for name in signals if name not in used]
         problems = [self.document.problem(found, key=True) for found in unused]
+        problems += [self.document.problem(found) for found in unusable(signals)]
         return tuple(str(problem) for problem in sorted(problems, key=lambda p: p.mark))

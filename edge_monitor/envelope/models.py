@@ -24,6 +24,7 @@ from .fields import (
     Text,
 )
 from .problems import Finding, Path
+from .residual import Residual
 
 FIELD_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*(\[([0-9]{1,9}|\*)\])*(\.[A-Za-z_][A-Za-z0-9_]*(\[([0-9]{1,9}|\*)\])*)*$"
 Reducer = Literal["min", "max", "mean", "norm", "p05", "p50", "p95", "count", "finite_ratio"]
@@ -52,11 +53,16 @@ class SignalModel(Model):
 
     topic: str = Field(
         "",
-        description="topic, with a ULog instance if need be: `battery_status[1]`; required unless there is an `expr`",
+        description="topic, with a ULog instance if need be: `battery_status[1]`; required without `expr` and `residual`",
     )
     expr: str = Field(
         "",
         description="instead of a topic: arithmetic over other signals, such as `speed_command - lag(speed, 200 ms)`",
+    )
+    residual: Residual | None = Field(
+        None,
+        description="instead of a topic: what a response does beyond its commands, `{response: yaw_rate, "
+        "command: [rudder], model: baselines/yaw.npz}`",
     )
     type: Text | None = Field(None, description="message type; without it, whatever the recording or publisher says")
     field: Annotated[str, Field(json_schema_extra={"pattern": FIELD_PATTERN})] = Field(
@@ -78,11 +84,11 @@ class SignalModel(Model):
 
     def findings(self, default_age: int | str | None) -> Iterator[Finding]:
         """What is wrong between the signal's fields."""
-        if self.expr:
-            yield from self._derived_findings()
+        if self.expr or self.residual:
+            yield from self._derived_findings("expr" if self.expr else "residual")
             return
         if not self.topic:
-            yield Finding(("topic",), "is required (or an `expr`, for a signal that is made of others)")
+            yield Finding(("topic",), "is required (or an `expr` or `residual`, for a signal that is made of others)")
         if self.max_age is None and default_age is None:
             yield Finding(("max_age",), "is required, here or in `defaults` (`never` if the value counts for ever)")
         if self.field and not _FIELD.match(self.field):
@@ -109,14 +115,16 @@ class SignalModel(Model):
                 yield Finding(("values", name), f"has the same number as `{seen[number]}`")
             seen.setdefault(number, name)
 
-    def _derived_findings(self) -> Iterator[Finding]:
-        """What an expression can't be combined with: it is made of other signals, and counts as long as they do."""
+    def _derived_findings(self, what: str) -> Iterator[Finding]:
+        """What a derived signal can't be combined with: it is made of other signals, and counts as long as they do."""
+        if self.expr and self.residual:
+            yield Finding(("residual",), "is not possible with `expr`: make it a signal of its own")
         for name in ("topic", "type", "field", "reduce", "statistic", "values"):
             if getattr(self, name):
-                yield Finding((name,), "is not possible with `expr`, which is made of other signals")
+                yield Finding((name,), f"is not possible with `{what}`, which is made of other signals")
         for name, neutral in (("scale", 1.0), ("offset", 0.0)):
             if getattr(self, name) != neutral:
-                yield Finding((name,), "is not possible with `expr`: write it into the expression")
+                yield Finding((name,), f"is not possible with `{what}`: scale it in an `expr`")
 
     def _statistic_findings(self) -> Iterator[Finding]:
         """What a statistic can't be combined with: it is made of the whole message, in its own unit."""
@@ -126,7 +134,7 @@ class SignalModel(Model):
 
     def lower(self, name: str, default_age: int | str | None, watch: str) -> Signal:
         """The signal as layout and plan take it."""
-        max_age = default_age if self.max_age is None and not self.expr else self.max_age
+        max_age = default_age if self.max_age is None and not (self.expr or self.residual) else self.max_age
         return Signal(
             name=name,
             topic=self.topic,
@@ -140,6 +148,7 @@ class SignalModel(Model):
             values=tuple(sorted(self.values.items(), key=lambda item: (item[1], item[0]))),
             watch=watch,
             statistic=self.statistic,
+            residual=self.residual.spec() if self.residual else None,
         )
 
 

@@ -17,6 +17,7 @@ from .checks import CHECK_MODELS
 from .domain import Domain, Odd
 from .fields import CALLED, Model
 from .models import Active, Authority, Defaults, Gate, Header, Mission, ModeMap, OnUnknown, Reasons, SignalModel
+from .residual import Residual
 from .sensors import KINDS
 from .units import shown_duration
 
@@ -74,6 +75,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "envelope-header": lambda: field_table(Header),
     "envelope-defaults": lambda: field_table(Defaults),
     "envelope-signals": lambda: field_table(SignalModel),
+    "envelope-residual": lambda: field_table(Residual),
     "envelope-sensors": sensor_fields,
     "envelope-odd": lambda: field_table(Odd),
     "envelope-odd-domain": lambda: field_table(Domain),

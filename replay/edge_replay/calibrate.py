@@ -23,7 +23,7 @@ from edge_monitor.core.drift import histogram, pipeline
 from edge_monitor.core.drift.edetector import EDETECTOR_STATE, LEVELS, edetector_many, edetector_params
 
 from . import run_length
-from .series import CERTIFY, FIT, GAP_PERIODS, SET, Series, by_recording, period_of, regular
+from .series import CERTIFY, FIT, GAP_PERIODS, SET, Series, by_recording, period_of, rate_problems, regular, sources
 
 Array = npt.NDArray[np.float64]
 
@@ -38,8 +38,6 @@ LEAST_BLOCKS, WANTED_BLOCKS = 100, 200
 REFUSE = 0.01
 #: A reference shorter than this share of the promised interval has not seen what happens between two alarms.
 LEAST_SHARE = 1 / 20
-#: Recordings whose periods differ by more than this factor are no one signal.
-ALIKE_PERIODS = 1.5
 HISTOGRAM_WINDOW = 500
 
 
@@ -203,14 +201,7 @@ class _Calibration:
             self.reasons.append(
                 f"{seconds:.4g} s of reference; for such an interval {needed:.4g} s are needed at least"
             )
-        periods = [period_of([one]) for one in series]
-        if max(periods) > ALIKE_PERIODS * min(periods):
-            self.reasons.append(
-                f"the recordings have different rates ({1 / max(periods):.4g} to {1 / min(periods):.4g} Hz)"
-            )
-        gaps = sum(int((np.diff(one.t) / 1e9 > GAP_PERIODS * period).sum()) for one in series)
-        if gaps > 0.05 * sum(len(one.t) for one in series):
-            self.reasons.append(f"{gaps} gaps: the samples don't come at a steady rate, which whitening needs")
+        self.reasons += rate_problems(series, period)
         self.whole = whole
         self.left_out: list[str] = []
         self.modes = self._modes()
@@ -371,7 +362,7 @@ class _Calibration:
             "block": self.block,
             "period_s": self.period,
             "gap_s": GAP_PERIODS * self.period,
-            "sources": self._sources(),
+            "sources": sources(self.folds),
             "calibrated": not self.reasons,
             "reasons": self.reasons,
             "left_out": self.left_out,
@@ -385,15 +376,6 @@ class _Calibration:
             "detectors": self._thresholds(block_s, arrays),
         }
         return Baseline(header, arrays)
-
-    def _sources(self) -> list[dict[str, Any]]:
-        """Each recording, its digest, and what of it went into which fold."""
-        names = ("fit", "set", "certify")
-        return [
-            {"name": one.source, "sha256": one.digest, "fold": name, "samples": len(one.t), "seconds": one.seconds}
-            for name, fold in zip(names, self.folds, strict=True)
-            for one in fold
-        ]
 
     def _histogram(self, mode: float | None, fitted: Fit) -> tuple[Array, Array, float]:
         """Edges and shares of cells of about equal share over the standardised samples of the first two folds."""

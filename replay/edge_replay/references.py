@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edge_monitor.baselines import Baseline
+from edge_monitor.core.formula.arx import Residual
 from edge_monitor.core.messages import Damage
 from edge_monitor.envelope import Envelope
 from edge_monitor.envelope.drift import Drift
 from edge_monitor.errors import ConfigError
+from edge_monitor.residual_models import ResidualModel
 
+from .arx import ModelRequest, fit_model
 from .calibrate import Request, calibrate
-from .signals import read
+from .signals import read, read_inputs, with_models
 
 #: Where the envelope does not say: false alarms of the whole robot, in seconds an alarm.
 DEFAULT_INTERVAL_S = 36000.0
@@ -42,6 +45,28 @@ class Made:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class MadeModel:
+    """A model of a residual signal that was made, or why it could not be."""
+
+    path: Path
+    signal: str
+    model: ResidualModel | None
+    digest: str = ""
+    problem: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        header = {} if self.model is None else dict(self.model.header)
+        return {
+            "file": str(self.path),
+            "signal": self.signal,
+            "sha256": self.digest,
+            "problem": self.problem,
+            **header,
+        }
+
+
 def drift_checks(envelope: Envelope) -> dict[str, Drift]:
     """The drift checks with a reference."""
     return {name: one for name, one in envelope.models.items() if isinstance(one, Drift) and one.reference is not None}
@@ -54,8 +79,10 @@ def requests(envelope: Envelope, *, interval_s: float | None, confidence: float,
     rest evenly. Raises ``ConfigError`` when shares exceed 1 or checks of one file ask for different things.
     """
     checks = drift_checks(envelope)
-    if not checks:
-        raise ConfigError(f"{envelope.source}: has no drift check with a `reference`: there is nothing to calibrate")
+    if not checks and not any(signal.residual for signal in envelope.signals):
+        raise ConfigError(
+            f"{envelope.source}: has no drift check with a `reference` and no `residual`: there is nothing to calibrate"
+        )
     given = sum(one.share for one in checks.values())
     free = sum(one.share == 0 for one in checks.values())
     if given > 1 + 1e-9 or (free and given >= 1):
@@ -84,14 +111,62 @@ def requests(envelope: Envelope, *, interval_s: float | None, confidence: float,
     return asked
 
 
+def make_models(
+    logs: Sequence[Path],
+    envelope: Envelope,
+    out: Path,
+    *,
+    author: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[MadeModel], Envelope]:
+    """Fit the model of every residual signal to ``logs`` and write it into ``out``.
+
+    Also the envelope with these models, in which a residual whose model could not be made is never received. Raises
+    ``ConfigError`` where two files would have one name.
+    """
+    residuals = {signal.name: signal.residual for signal in envelope.signals if signal.residual is not None}
+    if not residuals:
+        return [], envelope
+    names = {name: Path(envelope.residuals[name]).name for name in residuals}
+    taken = [
+        *names.values(),
+        *{Path(one.reference.name).name for one in drift_checks(envelope).values() if one.reference},
+    ]
+    for name, file in names.items():
+        if taken.count(file) > 1:
+            raise ConfigError(f"{envelope.source}: signals.{name}: two files would be named {file}")
+    units = {signal.name: signal.unit for signal in envelope.signals}
+    inputs = read_inputs(logs, envelope, residuals, progress)
+    out.mkdir(parents=True, exist_ok=True)
+    made: list[MadeModel] = []
+    models: dict[str, Residual] = {}
+    for name, residual in residuals.items():
+        path = out / names[name]
+        command_units = tuple(units[command] for command in residual.commands)
+        request = ModelRequest(residual.response, residual.commands, units[residual.response], command_units, author)
+        try:
+            model = fit_model(inputs[name], request)
+        except ValueError as error:
+            made.append(MadeModel(path, name, None, problem=str(error)))
+            continue
+        digest = model.save(path)
+        made.append(MadeModel(path, name, model, digest))
+        models[name] = replace(residual, model=model.arx, digest=digest)
+    return made, with_models(envelope, models)
+
+
 def make(
     logs: Sequence[Path],
     envelope: Envelope,
     out: Path,
     asked: dict[str, Request],
     progress: Callable[[int, int], None] | None = None,
+    models: Sequence[MadeModel] = (),
 ) -> tuple[list[Made], list[Damage]]:
-    """Calibrate every reference from ``logs`` and write it into ``out``; also the damage met in the recordings."""
+    """Calibrate every reference from ``logs`` and write it into ``out``; also the damage met in the recordings.
+
+    ``models``: those just made, of which ``envelope`` has residuals; a reference of one is tied to it.
+    """
     by_signal = {request.signal: request.mode_signal for request in asked.values()}
     for request in asked.values():
         if by_signal[request.signal] != request.mode_signal:
@@ -105,10 +180,25 @@ def make(
         users = tuple(
             check for check, one in checks.items() if one.reference is not None and one.reference.name == name
         )
+        model = next((one for one in models if one.signal == request.signal), None)
         try:
+            if model is not None and model.model is None:
+                raise ValueError(f"signal {request.signal}: it has no model")
             baseline = calibrate(extract.series[request.signal], request)
         except ValueError as error:
             made.append(Made(path, users, None, problem=str(error)))
             continue
+        if model is not None:
+            baseline = _of_model(baseline, model)
         made.append(Made(path, users, baseline, baseline.save(path)))
     return made, extract.damages
+
+
+def _of_model(baseline: Baseline, made: MadeModel) -> Baseline:
+    """The reference of a residual, tied to its model, and no better than it."""
+    assert made.model is not None
+    header = dict(baseline.header) | {"model": made.digest}
+    if not made.model.usable:
+        said = f"the model of {made.signal} is not usable: {'; '.join(made.model.header['reasons'])}"
+        header |= {"calibrated": False, "reasons": [*header["reasons"], said]}
+    return replace(baseline, header=header)

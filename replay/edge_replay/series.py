@@ -15,6 +15,10 @@ FOLDS = (0.25, 0.25, 0.5)
 FIT, SET, CERTIFY = range(3)
 #: An interval of more than so many periods is a gap.
 GAP_PERIODS = 2.5
+#: Recordings whose periods differ by more than this factor are no one signal.
+ALIKE_PERIODS = 1.5
+#: More gaps than this share of the samples are no steady rate.
+MOST_GAPS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,27 @@ def by_recording(series: Sequence[Series]) -> tuple[list[list[Series]], bool]:
         folds[fold_index].append(one)
         lacking[fold_index] -= one.seconds
     return folds, True
+
+
+def rate_problems(series: Sequence[Series], period: float) -> list[str]:
+    """What speaks against a model of samples that are ``period`` seconds apart."""
+    problems = []
+    periods = [period_of([one]) for one in series]
+    if max(periods) > ALIKE_PERIODS * min(periods):
+        problems.append(f"the recordings have different rates ({1 / max(periods):.4g} to {1 / min(periods):.4g} Hz)")
+    gaps = sum(int((np.diff(one.t) / 1e9 > GAP_PERIODS * period).sum()) for one in series)
+    if gaps > MOST_GAPS * sum(len(one.t) for one in series):
+        problems.append(f"{gaps} gaps: the samples don't come at a steady rate, which whitening and prediction need")
+    return problems
+
+
+def sources(folds: Sequence[Sequence[Series]]) -> list[dict[str, object]]:
+    """Each recording, its digest, and what of it went into which fold."""
+    return [
+        {"name": one.source, "sha256": one.digest, "fold": name, "samples": len(one.t), "seconds": one.seconds}
+        for name, fold in zip(("fit", "set", "certify"), folds, strict=True)
+        for one in fold
+    ]
 
 
 def regular(one: Series, period: float, block: int, mode: float | None = None, skip: int = 0) -> Array:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from edge_monitor.core.engine import Engine
+from edge_monitor.core.formula.arx import Residual
 from edge_monitor.core.layout import Extractor
 from edge_monitor.core.messages import Batch, Damage
 from edge_monitor.core.plan import Plan
-from edge_monitor.core.samples import Cause, TransitionKind
+from edge_monitor.core.samples import FLAG_INSTANT_END, UNSEEN, Cause, TransitionKind
 from edge_monitor.envelope import Envelope
 from edge_monitor.surroundings import Surroundings
 
 from . import readers
+from .arx import Inputs
 from .series import Array, Series
 
 
@@ -54,8 +56,62 @@ def read(
     A sample that could not be read is NaN. Raises ``DamagedInputError`` for a file that can't be read at all.
     """
     result = Extract({name: [] for name in modes})
-    signals = envelope.signals
     wanted = {*modes, *(mode for mode in modes.values() if mode)}
+    for path, rows, _, index in values(paths, envelope, wanted, result.damages, progress):
+        digest = file_digest(path)
+        of = {name: _one(rows[rows["subject"] == index[name]]) for name in wanted}
+        for name, mode in modes.items():
+            t, x = of[name]
+            if len(t) > 1:
+                in_force = _in_force(t, *of[mode]) if mode else None
+                result.series[name].append(Series(path.name, digest, t, x, in_force))
+    return result
+
+
+def read_inputs(
+    paths: Sequence[Path],
+    envelope: Envelope,
+    residuals: Mapping[str, Residual],
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, list[Inputs]]:
+    """The inputs of residual signals from every recording that has the response; commands as in force when it is sampled."""
+    wanted = {name for residual in residuals.values() for name in residual.signals()}
+    result: dict[str, list[Inputs]] = {name: [] for name in residuals}
+    for path, rows, instants, index in values(paths, with_models(envelope, {}), wanted, [], progress):
+        digest = file_digest(path)
+        for name, residual in residuals.items():
+            of = rows["subject"] == index[residual.response]
+            t, x, forward = _forward(rows[of])
+            u = []
+            for command in residual.commands:
+                told = rows["subject"] == index[command]
+                u.append(_in_force(instants[of][forward], instants[told], rows["value"][told]))
+            if len(t) > 1:
+                result[name].append(Inputs(path.name, digest, t, x, None, np.column_stack(u)))
+    return result
+
+
+def with_models(envelope: Envelope, models: Mapping[str, Residual]) -> Envelope:
+    """The envelope with these residuals by the names of their signals; the others are never received, whatever its files
+    say."""
+    return replace(
+        envelope, signals=tuple(replace(signal, residual=models.get(signal.name)) for signal in envelope.signals)
+    )
+
+
+def values(
+    paths: Sequence[Path],
+    envelope: Envelope,
+    wanted: Collection[str],
+    damages: list[Damage],
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[Path, np.ndarray, np.ndarray, dict[str, int]]]:
+    """What the engine tells of the values of the signals ``wanted``, for each recording with anything at all.
+
+    Answers the path, TRANSITION rows, the number of the instant of each, and the subjects by name. Damage met on the way
+    is put into ``damages``.
+    """
+    signals = envelope.signals
     watched = [replace(signal, watch="each" if signal.name in wanted else "") for signal in signals]
     index = {signal.name: i for i, signal in enumerate(signals)}
     for path in paths:
@@ -65,34 +121,33 @@ def read(
         parts = []
         for item in recording:
             if isinstance(item, Damage):
-                result.damages.append(item)
+                damages.append(item)
             elif isinstance(item, Batch):
-                rows = engine.advance(surroundings.fill(item, extractor.extract(item)))
-                parts.append(rows[rows["kind"] == TransitionKind.VALUE])
+                parts.append(engine.advance(surroundings.fill(item, extractor.extract(item))))
             else:
                 extractor.add_channel(item)
                 surroundings.add_channel(item)
             if progress is not None:
                 progress(recording.position, recording.size)
-        if not parts:
-            continue
-        rows = np.concatenate(parts)
-        digest = file_digest(Path(path))
-        of = {name: _one(rows[rows["subject"] == index[name]]) for name in wanted}
-        for name, mode in modes.items():
-            t, x = of[name]
-            if len(t) > 1:
-                in_force = _in_force(t, *of[mode]) if mode else None
-                result.series[name].append(Series(Path(path).name, digest, t, x, in_force))
-    return result
+        if parts:
+            rows = np.concatenate(parts)
+            ends = (rows["flags"] & FLAG_INSTANT_END) != 0
+            told = rows["kind"] == TransitionKind.VALUE
+            yield Path(path), rows[told], (np.cumsum(ends) - ends)[told], index
 
 
 def _one(rows: np.ndarray) -> tuple[np.ndarray, Array]:
     """Times and values of one signal; what follows a step back of the clock is left out."""
-    rows = rows[rows["cause"] != Cause.STALE]  # a deadline, no sample
+    t, x, _ = _forward(rows)
+    return t, x
+
+
+def _forward(rows: np.ndarray) -> tuple[np.ndarray, Array, np.ndarray]:
+    """The same, and which rows they are."""
     t = rows["t_effective"].astype(np.int64)
-    forward = t >= np.maximum.accumulate(t) if len(t) else np.zeros(0, bool)
-    return t[forward], rows["value"][forward]
+    sampled = rows["cause"] != Cause.STALE  # a deadline, no sample
+    forward = sampled & (t >= np.maximum.accumulate(np.where(sampled, t, UNSEEN)))
+    return t[forward], rows["value"][forward], forward
 
 
 def _in_force(t: np.ndarray, mode_t: np.ndarray, mode_x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""``edge-replay calibrate``: reference files for drift checks."""
+"""``edge-replay calibrate``: reference files for drift checks, and models of residuals."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from ..references import Made
+    from ..references import Made, MadeModel
 
 
-@click.command(short_help="Make the reference files of drift checks from recordings in which all was well.")
+@click.command(
+    short_help="Make references of drift checks and models of residuals from recordings in which all was well."
+)
 @click.argument("logs", nargs=-1, required=True, metavar="LOG...", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--envelope",
     "-e",
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The envelope file; its drift checks name signals, modes and files.",
+    help="The envelope file; its drift checks and residuals name signals, modes and files.",
 )
 @click.option("--risk", help="Mission risk profile of the envelope; its own default otherwise.")
 @click.option(
@@ -52,6 +54,8 @@ def command(
 ) -> int:
     """Learn from LOGs how signals behave when all is well; set thresholds for a stated interval between false alarms.
 
+    Models of residuals are fitted first: how a response follows its commands. Their files need not exist before.
+
     LOGs are divided, whole, into one part to fit, one to set thresholds and one to certify them; at least three are
     needed. What is not calibrated is written as well, and says why: its thresholds are nominal. Exit code 4 when a part
     of a LOG could not be read.
@@ -60,7 +64,7 @@ def command(
     from edge_monitor.envelope.units import positive_duration
     from edge_monitor.errors import UsageError
 
-    from ..references import make, requests
+    from ..references import make, make_models, requests
     from .run import progress
 
     interval_s = None
@@ -72,19 +76,51 @@ def command(
     loaded = envelopes.load(envelope, risk=risk, references=False)
     asked = requests(loaded, interval_s=interval_s, confidence=confidence, author=author)
     with progress(logs[0], not sys.stderr.isatty()) as tell:
-        made, damages = make(logs, loaded, out, asked, tell)
+        models, loaded = make_models(logs, loaded, out, author=author, progress=tell)
+        made, damages = make(logs, loaded, out, asked, tell, models)
     if as_json:
         document = {
+            "models": [one.document() for one in models],
             "references": [one.document() for one in made],
             "damage": [{"where": damage.where, "what": damage.what} for damage in damages],
         }
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
+        for model in models:
+            show_model(model)
         for one in made:
             show(one)
         for damage in damages:
             click.echo(f"damage: {damage.where}: {damage.what}", err=True)
     return 4 if damages else 0
+
+
+def show_model(made: MadeModel) -> None:
+    """Print one model."""
+    if made.model is None:
+        click.echo(f"{made.path}: not made: {made.problem}")
+        return
+    header = made.model.header
+    click.echo(f"{made.path}  {made.signal}: {header['response']} from {', '.join(header['commands'])}")
+    click.echo("  usable" if made.model.usable else "  not usable:")
+    for reason in header["reasons"]:
+        click.echo(f"    - {reason}")
+    click.echo(
+        f"  {header['na']} past samples, {header['nb']} of each command, {header['delay']} late, each "
+        f"{header['period_ns'] / 1e6:.4g} ms" + (", by ridge regression (ill-conditioned)" if header["ridge"] else "")
+    )
+    numbers = {
+        "one-step R²": header["r2_certify"],
+        "fitted": header["r2_fit"],
+        "explained by the commands beyond the response's own past": header["explained"],
+    }
+    click.echo("  " + ", ".join(f"{name} {'-' if x is None else format(x, '.4g')}" for name, x in numbers.items()))
+    if "white_p" in header:
+        click.echo(
+            f"  residuals white with p = {header['white_p']:.2g} (Ljung-Box, 20 lags); largest correlation "
+            f"{header['largest_correlation']:.3g}"
+        )
+    click.echo(f"  sha256 {made.digest}")
 
 
 def show(made: Made) -> None:
