@@ -1,4 +1,4 @@
-"""Reference files: what a signal looked like when all was well, and what may be promised from it.
+"""Reference files: what a signal, or several at once, looked like when all was well, and what may be promised from it.
 
 A ``*.npz`` (NumPy's zip) with flat float64 arrays and a JSON header, made by ``edge-replay calibrate``. The digest is
 the SHA-256 of the file and part of the plan. The loader trusts nothing: size, names, types, shapes, ranges, and that
@@ -12,7 +12,7 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .core.drift import adwin, compat, cusum, edetector, focus, histogram, pipeline
+from .core.drift import adwin, compat, cusum, edetector, focus, histogram, pipeline, vector
 from .errors import ConfigError
 
 FORMAT = "edge-monitor baseline 1"
 LARGEST = 1 << 20  #: bytes of a file, and of its contents unpacked
+LARGEST_OF_VECTORS = 8 << 20  #: the same for several signals
 MAX_MODES = 64
 
 #: Arrays and their shapes; m: modes.
@@ -43,6 +44,22 @@ ARRAYS: dict[str, tuple[int, ...]] = {
     "edges": (histogram.BINS - 1,),
     "shares": (histogram.BINS,),
 }
+#: The same for several signals; m: modes, n: signals, f: random features.
+VECTOR_ARRAYS: dict[str, tuple[str, ...]] = {
+    "mode": ("m",),
+    "centre": ("m", "n"),
+    "scale": ("m", "n"),
+    "sigma": ("m", "n"),
+    "mean": ("m", "n"),
+    "order": ("m",),
+    "phi": ("m", "n", "6"),
+    "tau": ("m",),
+    "cuts": ("m", "3"),
+    "bounds": ("m", "3"),
+    "precision": ("m", "n", "n"),
+    "weights": ("m", "n", "f"),
+    "phases": ("m", "f"),
+}
 SCORES = {"shift": pipeline.MAGNITUDE, "energy": pipeline.ENERGY, "quiet": pipeline.QUIET}
 STATISTICS = {"ks": histogram.KS, "psi": histogram.PSI, "js": histogram.JS, "wasserstein": histogram.WASSERSTEIN}
 #: Detectors that look at single residuals; the others look at blocks of them.
@@ -55,7 +72,8 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """One signal's reference. ``header``: as in the file; ``arrays``: (modes, …) float64 by the names of ``ARRAYS``."""
+    """The reference of one signal, or of several at once. ``header``: as in the file; ``arrays``: (modes, …) float64 by the
+    names of ``ARRAYS`` or ``VECTOR_ARRAYS``."""
 
     header: Mapping[str, Any]
     arrays: Mapping[str, Array]
@@ -72,15 +90,34 @@ class Baseline:
         """Values of the mode signal that the reference covers; one 0 where it has no mode."""
         return tuple(self.arrays["mode"].tolist())
 
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """The names of the signals that it was made of; several where it is one of a vector."""
+        return tuple(self.header["signals"]) if "signals" in self.header else (str(self.header["signal"]),)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The units of those signals."""
+        return tuple(self.header["units"]) if "units" in self.header else (str(self.header["unit"]),)
+
+    @property
+    def several(self) -> bool:
+        """Is it the reference of several signals at once?"""
+        return "precision" in self.arrays
+
     def table(self, detector: str = "edetector", *, resolve: float = 0.5, **settings: float | str) -> tuple[float, ...]:
         """The drift check's table (:func:`edge_monitor.core.drift.pipeline.pack`).
 
         ``settings`` override what calibration chose: ``threshold`` for all; ``k`` (cusum), ``rate`` (ewma), ``ratio``
         (variance), ``statistic``, ``window``, ``hop`` (histogram), ``delta``, ``clock`` (adwin and page_hinkley),
-        ``alpha``, ``window``, ``size``, ``seed`` (kswin). Raises ``ValueError`` for a detector that the file has no
-        threshold for, and for settings that don't fit.
+        ``alpha``, ``window``, ``size``, ``seed`` (kswin), ``fast``, ``slow`` (mmd). Raises ``ValueError`` for a detector
+        that the file has no threshold for, and for settings that don't fit.
         """
         chosen: dict[str, Any] = {**self.header["detectors"].get(detector, {}), **settings}
+        if self.several != (detector in pipeline.VECTOR):
+            raise ValueError(f"`{detector}` and a reference of {len(self.signals)} signals don't belong together")
+        if self.several:
+            return self._vector_table(detector, resolve, chosen, bool(settings))
         arrays = self.arrays
         plain = detector in PLAIN
         rows = []
@@ -107,6 +144,49 @@ class Baseline:
             block_ns=round(max(block, 10) * period * 1e9),
             resolve=resolve,
             calibrated=self.calibrated and detector == "edetector" and not settings,
+            digest=self.digest,
+        )
+
+    def _vector_table(self, detector: str, resolve: float, chosen: dict[str, Any], changed: bool) -> tuple[float, ...]:
+        arrays, n = self.arrays, len(self.signals)
+        whitened = detector == "mahalanobis"
+        if "threshold" not in chosen:
+            raise ValueError(f"the reference has no threshold for `{detector}`: give one, or calibrate for it")
+        threshold = float(chosen.pop("threshold"))
+        if whitened and chosen:
+            raise ValueError(f"there is no setting `{next(iter(chosen))}`")
+        rows = []
+        for i, mode in enumerate(self.modes):
+            order = int(arrays["order"][i]) if whitened else 0
+            if whitened:
+                cuts, bounds = arrays["cuts"][i].tolist(), arrays["bounds"][i].tolist()
+                params, matrix = edetector.edetector_params(threshold, cuts, bounds), arrays["precision"][i].ravel()
+            else:
+                params = vector.mmd_params(threshold, arrays["phases"].shape[1], **_numbers(chosen))
+                matrix = np.concatenate([arrays["weights"][i].ravel(), arrays["phases"][i]])
+            rows.append(
+                vector.vector_row(
+                    params,
+                    arrays["centre"][i].tolist(),
+                    arrays["scale"][i].tolist(),
+                    arrays["sigma"][i].tolist() if whitened else [1.0] * n,
+                    arrays["mean"][i].tolist() if whitened else [0.0] * n,
+                    arrays["phi"][i, :, :order].tolist(),
+                    matrix.tolist(),
+                    mode,
+                )
+            )
+        block = int(self.header["block"]) if whitened else 1
+        return pipeline.pack(
+            pipeline.DETECTORS[detector],
+            rows,
+            feed=SCORES[self.header["score"]],
+            block=block,
+            gap_ns=round(float(self.header["gap_s"]) * 1e9),
+            block_ns=round(max(block, 10) * float(self.header["period_s"]) * 1e9),
+            resolve=resolve,
+            calibrated=self.calibrated and whitened and not changed,
+            dimensions=n,
             digest=self.digest,
         )
 
@@ -140,8 +220,11 @@ class Baseline:
         raise ValueError(f"a reference file does not serve `{detector}`")
 
     def save(self, path: Path) -> str:
-        """Write the file; answers its digest. Equal contents give equal bytes."""
-        data = pack_file(self.header, self.arrays)
+        """Write the file; answers its digest. Equal contents give equal bytes. Raises ``ValueError`` for one that is too
+        large to be loaded."""
+        data = pack_file(self.header, self.arrays, VECTOR_ARRAYS if "precision" in self.arrays else ARRAYS)
+        if len(data) > _largest(self.arrays):
+            raise ValueError(f"its reference takes {len(data)} bytes: watch fewer signals at once, or in fewer modes")
         path.write_bytes(data)
         return hashlib.sha256(data).hexdigest()
 
@@ -151,7 +234,7 @@ def _numbers(chosen: dict[str, Any]) -> dict[str, Any]:
     return {name: int(value) if float(value).is_integer() else float(value) for name, value in chosen.items()}
 
 
-def pack_file(header: Mapping[str, Any], arrays: Mapping[str, Array], names: Collection[str] = tuple(ARRAYS)) -> bytes:
+def pack_file(header: Mapping[str, Any], arrays: Mapping[str, Array], names: Collection[str]) -> bytes:
     """The bytes of a reference file with the arrays ``names``."""
     text = json.dumps(dict(header), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     buffer = io.BytesIO()
@@ -163,24 +246,25 @@ def pack_file(header: Mapping[str, Any], arrays: Mapping[str, Array], names: Col
 def load(path: Path | str) -> Baseline:
     """Read a reference file. Raises ``ConfigError`` that says what is wrong with it."""
     path = Path(path)
-    header, arrays, digest = read_file(path)
+    header, arrays, digest = read_file(path, (ARRAYS, VECTOR_ARRAYS))
     _check(path, header, arrays)
     return Baseline(header, arrays, digest, path)
 
 
 def read_file(
     path: Path,
-    names: Collection[str] = tuple(ARRAYS),
+    names: Collection[Collection[str]],
     format_: str = FORMAT,
     check: Callable[[dict[str, Any], dict[str, Array]], None] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Array], str]:
     """Header, float64 arrays and digest of a file of ``edge-replay calibrate``, whatever its format.
 
-    ``check`` raises ``ValueError`` for contents that can't be. Raises ``ConfigError`` that says what is wrong.
+    ``names``: of the arrays that it may hold, all of one of these. ``check`` raises ``ValueError`` for contents that can't
+    be. Raises ``ConfigError`` that says what is wrong.
     """
     try:
-        if path.stat().st_size > LARGEST:
-            raise _bad(path, f"is larger than {LARGEST} bytes")
+        if path.stat().st_size > LARGEST_OF_VECTORS:
+            raise _bad(path, f"is larger than {LARGEST_OF_VECTORS} bytes")
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}: make it with `edge-replay calibrate`") from None
@@ -194,24 +278,30 @@ def read_file(
     return header, arrays, hashlib.sha256(data).hexdigest()
 
 
+def _largest(names: Container[str]) -> int:
+    """Bytes that a file with arrays of these names may have."""
+    return LARGEST_OF_VECTORS if "precision" in names else LARGEST
+
+
 def _bad(path: Path, what: str) -> ConfigError:
     return ConfigError(f"{path}: {what}: not a reference file of `edge-replay calibrate`; make it anew")
 
 
-def _members(path: Path, data: bytes, expected: Collection[str] = tuple(ARRAYS)) -> dict[str, Any]:
+def _members(path: Path, data: bytes, expected: Collection[Collection[str]]) -> dict[str, Any]:
     """The arrays of the file, each of the type that it must have."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             infos = archive.infolist()
             names = [info.filename.removesuffix(".npy") for info in infos]
-            if sorted(names) != sorted([*expected, "header"]):
+            if sorted(names) not in [sorted([*one, "header"]) for one in expected]:
                 raise _bad(path, "does not hold the arrays that it must")
-            if sum(info.file_size for info in infos) > LARGEST:
-                raise _bad(path, f"holds more than {LARGEST} bytes")
+            largest = _largest(names)
+            if sum(info.file_size for info in infos) > largest:
+                raise _bad(path, f"holds more than {largest} bytes")
             arrays = {}
             for name, info in zip(names, infos, strict=True):
                 with archive.open(info) as member:
-                    arrays[name] = np.lib.format.read_array(io.BytesIO(member.read(LARGEST)), allow_pickle=False)
+                    arrays[name] = np.lib.format.read_array(io.BytesIO(member.read(largest)), allow_pickle=False)
     except ConfigError:
         raise
     except Exception as error:  # zipfile and NumPy raise whatever damaged bytes lead them to
@@ -233,12 +323,14 @@ def _header(path: Path, raw: npt.NDArray[np.uint8], format_: str = FORMAT) -> di
 
 
 def _check(path: Path, header: dict[str, Any], arrays: dict[str, Array]) -> None:
-    """Everything that kernels and reports rely on."""
+    """Everything that kernels and reports rely on. Raises ``ConfigError``."""
     modes = len(arrays["mode"]) if arrays["mode"].ndim == 1 else 0
     if not 1 <= modes <= MAX_MODES:
         raise _bad(path, "has no mode, or too many")
-    for name, shape in ARRAYS.items():
-        if arrays[name].shape != (modes, *shape):
+    several = "precision" in arrays
+    shapes = _shapes_of_several(path, header, arrays) if several else {n: (modes, *ARRAYS[n]) for n in ARRAYS}
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
             raise _bad(path, f"`{name}` has the shape {arrays[name].shape}")
         if not np.isfinite(arrays[name]).all():
             raise _bad(path, f"`{name}` holds what is no finite number")
@@ -248,14 +340,48 @@ def _check(path: Path, header: dict[str, Any], arrays: dict[str, Array]) -> None
         "order": bool(np.isin(arrays["order"], np.arange(pipeline.MAX_ORDER + 1)).all()),
         "bounds": ((arrays["bounds"] > 0) & (arrays["bounds"] < 1)).all(),
         "cuts": (np.diff(arrays["cuts"], axis=1) >= 0).all(),
-        "edges": (np.diff(arrays["edges"], axis=1) > 0).all(),
-        "shares": (arrays["shares"] > 0).all() and (abs(arrays["shares"].sum(axis=1) - 1) < 1e-9).all(),
         "mode": len(np.unique(arrays["mode"])) == modes,
     }
+    if several:
+        rules["precision"] = all(_is_precision(matrix) for matrix in arrays["precision"])
+    else:
+        rules["edges"] = (np.diff(arrays["edges"], axis=1) > 0).all()
+        rules["shares"] = (arrays["shares"] > 0).all() and (abs(arrays["shares"].sum(axis=1) - 1) < 1e-9).all()
     for name, holds in rules.items():
         if not holds:
             raise _bad(path, f"`{name}` has values that can't be")
-    texts = ("signal", "unit", "mode_signal", "author", "made_by", "score")
+    _check_header(path, header, several)
+
+
+def _shapes_of_several(path: Path, header: dict[str, Any], arrays: dict[str, Array]) -> dict[str, tuple[int, ...]]:
+    """The shapes that the arrays of several signals must have; how many they are, the header says."""
+    signals, units = header.get("signals"), header.get("units")
+    if not all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in (signals, units)):
+        raise _bad(path, "its header does not name signals and their units")
+    assert isinstance(signals, list)
+    assert isinstance(units, list)
+    if not 2 <= len(signals) <= vector.MAX_DIMENSIONS or len(units) != len(signals):
+        raise _bad(path, f"its header names {len(signals)} signals and {len(units)} units")
+    features = arrays["phases"].shape[-1] if arrays["phases"].ndim else 0
+    if not 1 <= features <= vector.MAX_FEATURES:
+        raise _bad(path, f"`phases` has the shape {arrays['phases'].shape}")
+    sizes = {"m": len(arrays["mode"]), "n": len(signals), "f": features}
+    sizes |= {"6": pipeline.MAX_ORDER, "3": edetector.LEVELS}
+    return {name: tuple(sizes[axis] for axis in shape) for name, shape in VECTOR_ARRAYS.items()}
+
+
+def _is_precision(matrix: Array) -> bool:
+    """Symmetric and positive definite, so that a distance is none below 0."""
+    try:
+        np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return False
+    return bool((matrix == matrix.T).all())
+
+
+def _check_header(path: Path, header: dict[str, Any], several: bool) -> None:
+    """Types and ranges of what the header says; that it agrees with itself."""
+    texts = ("mode_signal", "author", "made_by", "score", *(() if several else ("signal", "unit")))
     numbers = {"block": (1, 1e9), "period_s": (1e-9, 1e6), "gap_s": (1e-9, 1e7)}
     for name in texts:
         if not isinstance(header.get(name), str):
@@ -275,7 +401,8 @@ def _check(path: Path, header: dict[str, Any], arrays: dict[str, Array]) -> None
     if not isinstance(header.get("sources"), list) or not isinstance(header.get("promise"), dict):
         raise _bad(path, "its header names no sources or no promise")
     detectors = header.get("detectors")
-    if not isinstance(detectors, dict) or not set(detectors) <= set(pipeline.DETECTORS):
+    known = pipeline.VECTOR if several else set(pipeline.DETECTORS) - pipeline.VECTOR
+    if not isinstance(detectors, dict) or not set(detectors) <= known:
         raise _bad(path, "its header has no thresholds of detectors")
     for name, settings in detectors.items():
         values = settings.items() if isinstance(settings, dict) else [("", None)]

@@ -54,7 +54,7 @@ def load(path: Path | str) -> ResidualModel:
     """Read a file. Raises ``ConfigError`` that says what is wrong with it."""
     path = Path(path)
     made: list[Arx] = []
-    header, _, digest = read_file(path, ARRAYS, FORMAT, lambda header, arrays: made.append(_checked(header, arrays)))
+    header, _, digest = read_file(path, (ARRAYS,), FORMAT, lambda header, arrays: made.append(_checked(header, arrays)))
     return ResidualModel(header, made[0], digest, path)
 
 

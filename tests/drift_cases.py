@@ -48,8 +48,34 @@ CASES: dict[str, tuple[Any, tuple[float, ...], int]] = {
     "kswin": (compat.kswin_many, compat.kswin_params(0.01, 60, 20, 3), compat.kswin_state(60, 20)),
     "pipeline": (pipeline.pipeline_many, PIPELINE, pipeline.pool_size(PIPELINE)),
 }
-REFERENCE = np.random.default_rng(5).normal(size=(200, 3))
-MMD = vector.mmd_params(0.42, REFERENCE, features=16, fast=0.2, slow=0.05)
+
+
+def vector_table(detector: int, params: tuple[float, ...], block: int = 1, feed: int = pipeline.MAGNITUDE) -> Array:
+    """Three signals that go together, whitened for ``mahalanobis``."""
+    rng = np.random.default_rng(5)
+    mixing = np.array([[1.0, 0.0, 0.0], [0.6, 0.8, 0.0], [-0.3, 0.4, 0.9]])
+    matrix = np.linalg.inv(mixing @ mixing.T)
+    matrix = (matrix + matrix.T) / 2
+    phi: list[tuple[float, ...]] = [(0.3, 0.1), (0.2, 0.0), (-0.1, 0.05)]
+    numbers = matrix.ravel().tolist()
+    if detector == pipeline.MMD:
+        phi = [(), (), ()]
+        numbers = [*rng.normal(size=3 * 16).tolist(), *rng.uniform(0, 6, 16).tolist()]
+    row = vector.vector_row(params, [0.1, 0.0, -0.1], [1.1, 1.0, 0.9], [0.9, 1, 1], [0, 0.05, 0], phi, numbers)
+    return np.array(pipeline.pack(detector, [row], feed=feed, block=block, dimensions=3))
+
+
+VECTORS = {
+    "mahalanobis shift": vector_table(pipeline.MAHALANOBIS, ROW.params, block=4),
+    "mahalanobis energy": vector_table(pipeline.MAHALANOBIS, ROW.params, block=4, feed=pipeline.ENERGY),
+    "mahalanobis quiet": vector_table(
+        pipeline.MAHALANOBIS,
+        edetector.edetector_params(50.0, (-0.5, -0.35, -0.2), (0.3, 0.15, 0.06)),
+        block=4,
+        feed=pipeline.QUIET,
+    ),
+    "mmd": vector_table(pipeline.MMD, vector.mmd_params(0.42, 16, 0.2, 0.05)),
+}
 
 
 def stream(n: int = 1200) -> Array:
@@ -75,13 +101,14 @@ def run(name: str, x: Array, state: Array | None = None) -> tuple[Array, npt.NDA
     return statistic[0], alarm[0], state
 
 
-def run_mmd(x: Array, state: Array | None = None) -> tuple[Array, npt.NDArray[np.uint8], Array]:
+def run_vector(name: str, x: Array, state: Array | None = None) -> tuple[Array, npt.NDArray[np.uint8], Array]:
     """Three neighbouring values of the stream as a vector."""
     rows = np.ascontiguousarray(x[: len(x) // 3 * 3].reshape(-1, 3))
-    state = np.zeros(vector.mmd_state(16)) if state is None else state.copy()
+    table = VECTORS[name]
+    state = np.zeros(vector.pool_size(table.tolist())) if state is None else state.copy()
     statistic, alarm = np.empty(len(rows)), np.zeros(len(rows), np.uint8)
     with np.errstate(all="ignore"):
-        vector.mmd_many(rows, np.array(MMD), state, statistic, alarm)
+        vector.vector_many(rows, table, state, statistic, alarm)
     return statistic, alarm, state
 
 
@@ -90,8 +117,7 @@ def everything(
 ) -> dict[str, tuple[Array, npt.NDArray[np.uint8], Array]]:
     """All detectors on one stream."""
     found = {name: run(name, x, states[name] if states else None) for name in CASES}
-    found["mmd"] = run_mmd(x, states["mmd"] if states else None)
-    return found
+    return found | {name: run_vector(name, x, states[name] if states else None) for name in VECTORS}
 
 
 def digest(found: dict[str, tuple[Array, npt.NDArray[np.uint8], Array]]) -> str:

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import drift as oracle
 
-from edge_monitor.core.drift import cusum, edetector, focus, histogram, pipeline, vector
+from edge_monitor.core.drift import cusum, edetector, focus, histogram, pipeline
 
 HERE = Path(__file__).resolve().parent
-NAMES = (*drift_cases.CASES, "mmd")
+NAMES = (*drift_cases.CASES, *drift_cases.VECTORS)
 
 
 def alike(found: tuple[np.ndarray, np.ndarray, np.ndarray], expected: oracle.Result) -> None:
@@ -156,38 +156,6 @@ def test_histogram_thresholds_hold() -> None:
     assert histogram.effective_size(500, 19.0) == pytest.approx(500 / 19)
 
 
-def test_mahalanobis() -> None:
-    """The score is the quadratic form over d, about 1 on the reference; shrinkage keeps it usable with few samples."""
-    rng = np.random.default_rng(6)
-    mixing = rng.normal(size=(8, 8))
-    reference = rng.normal(size=(400, 8)) @ mixing
-    mean, precision = vector.shrunk_precision(reference)
-    x = rng.normal(size=(50, 8)) @ mixing
-    x[7, 3] = np.nan
-    out = np.empty(50)
-    vector.mahalanobis_many(x, np.array(vector.mahalanobis_params(mean, precision)), out)
-    expected = np.einsum("ni,ij,nj->n", x - mean, precision, x - mean) / 8
-    np.testing.assert_allclose(out, expected, rtol=1e-9)
-    assert math.isnan(out[7])
-    assert 0.5 < np.nanmean(out) < 2
-    few = rng.normal(size=(5, 8))
-    assert np.linalg.cond(vector.shrunk_precision(few)[1]) < 1e6
-
-
-def test_mmd_finds_a_change_that_the_mean_hides() -> None:
-    """Random features see a change of shape with equal mean; without a change the statistic stays low."""
-    rng = np.random.default_rng(8)
-    reference = rng.normal(size=(500, 2))
-    params = np.array(vector.mmd_params(0.25, reference, features=64, fast=0.05, slow=0.005))
-    x = rng.normal(size=(3000, 2))
-    x[2000:] *= 0.2
-    statistic, alarm = np.empty(3000), np.zeros(3000, np.uint8)
-    vector.mmd_many(x, params, np.zeros(vector.mmd_state(64)), statistic, alarm)
-    assert np.isnan(statistic[:398]).all()
-    assert not alarm[:2000].any()
-    assert alarm[2000:2200].any()
-
-
 @pytest.mark.parametrize("block", [1, 4])
 def test_pipeline_blocks(block: int) -> None:
     """Standardising, whitening and blocks are as defined, missing samples and long gaps included."""
@@ -219,12 +187,12 @@ def test_feeds(feed: int, expected: float) -> None:
 @given(st.lists(st.integers(0, 399), max_size=6))
 def test_cuts_change_nothing(name: str, cuts: list[int]) -> None:
     """However a stream is cut into batches, statistics, alarms and state are the same bits."""
-    one = drift_cases.run_mmd if name == "mmd" else lambda x, state: drift_cases.run(name, x, state)
+    run = drift_cases.run_vector if name in drift_cases.VECTORS else drift_cases.run
     x = drift_cases.stream()
-    whole = one(x, None)
+    whole = run(name, x, None)
     pieces, state = [], None
     for a, b in pairwise([0, *sorted(3 * cut for cut in cuts), len(x)]):
-        statistic, alarm, state = one(x[a:b], state)
+        statistic, alarm, state = run(name, x[a:b], state)
         pieces.append((statistic, alarm))
     joined = np.concatenate([piece[0] for piece in pieces])
     np.testing.assert_array_equal(joined, whole[0])

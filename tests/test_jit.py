@@ -205,6 +205,66 @@ def test_an_unwritable_cache_falls_back(tmp_path: Path, monkeypatch: pytest.Monk
     assert jit.cache_base() == tmp_path / "wanted"
 
 
+WARM = """
+from edge_monitor.commands.warm import command
+from edge_monitor.core.advance import advance
+command.main([], standalone_mode=False)
+print(*sorted(map(str, advance.signatures)), sep="\\n")
+"""
+EVERY_VARIANT = """
+import numpy as np
+from edge_monitor.core.advance import advance
+from edge_monitor.core.check_spec import CheckSpec
+from edge_monitor.core.drift import cusum, edetector, pipeline, vector
+from edge_monitor.core.engine import VARIANTS, Engine
+from edge_monitor.core.formula.term import Term
+from edge_monitor.core.plan import Plan
+from edge_monitor.core.samples import FLAG_END, SAMPLE
+from edge_monitor.core.signals import Signal
+
+one = pipeline.pack(pipeline.CUSUM, [pipeline.Row(cusum.cusum_params(9.0, 0.25))])
+params = edetector.edetector_params(9.0, (1.0, 2.0, 3.0), (0.2, 0.1, 0.05))
+row = vector.vector_row(params, [0.0] * 2, [1.0] * 2, [1.0] * 2, [0.0] * 2, [()] * 2, [1.0, 0.0, 0.0, 1.0])
+two = pipeline.pack(pipeline.MAHALANOBIS, [row], feed=pipeline.MAGNITUDE, dimensions=2)
+less = Term("<", (Term("signal", name="x"), Term("number", number=1.0)))
+checks = (
+    CheckSpec("formula", "formula", ("x",), formula=less),
+    CheckSpec("drift", "drift", ("x",), table=one),
+    CheckSpec("vector", "drift", ("x", "y"), table=two),
+)
+items = np.zeros(2, SAMPLE)
+items["signal"], items["flags"] = (0, 1), (0, FLAG_END)
+for variant in VARIANTS:
+    chosen = [check for check, wanted in zip(checks, variant, strict=True) if wanted]
+    engine = Engine(Plan.build([Signal("x", "/x"), Signal("y", "/x")], chosen))
+    assert engine.variant == variant
+    engine.advance(items, 5)
+    engine.finish(9)
+print(sum(advance.stats.cache_misses.values()), sum(advance.stats.cache_hits.values()))
+print(*sorted(map(str, advance.signatures)), sep="\\n")
+"""
+
+
+def test_after_warm_nothing_is_compiled() -> None:
+    """`edge-monitor warm` has every kernel that a plan can need: a process after it loads them all and leaves no new file."""
+
+    def child(code: str) -> list[str]:
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env={**os.environ, "NUMBA_DISABLE_JIT": "0"}, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode().splitlines()
+
+    said, *warmed = child(WARM)
+    assert said.startswith("7 kernels ready in ")
+    place = jit.cache_base() / jit.source_digest()[:32]
+    before = {path.name for path in place.rglob("advance.*")}
+    counts, *needed = child(EVERY_VARIANT)
+    assert counts == "0 6"
+    assert needed == warmed
+    assert {path.name for path in place.rglob("advance.*")} == before
+    assert len(before) >= 6
+
+
 if __name__ == "__main__":
     what = sys.argv[1]
     sys.stdout.buffer.write(whole() if what == "whole" else second_half(sys.stdin.buffer.read()))

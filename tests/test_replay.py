@@ -18,10 +18,10 @@ from oracles.engine import EngineOracle
 from edge_monitor import envelope
 from edge_monitor.core.messages import Batch, Channel, Damage
 from edge_monitor.core.samples import UNSEEN
+from edge_monitor.decider import HEARTBEAT_NS
 from edge_monitor.envelope import Envelope
 from edge_monitor.errors import DamagedInputError
 from edge_monitor.events import Event
-from edge_monitor.decider import HEARTBEAT_NS
 from edge_monitor.runtime import Monitor
 from edge_replay import readers, summary
 from edge_replay.readers import Recording

@@ -255,14 +255,14 @@ def command(item, kind, m, out, n):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def advance(items, until, finish, plan, state, formulas, detectors, out):  # type: ignore[no-untyped-def]
+def advance(items, until, finish, plan, state, formulas, detectors, vectors, out):  # type: ignore[no-untyped-def]
     """Walk ``items`` and then time up to ``until``. Answers ``(items consumed, rows written, status)``.
 
     ``FULL``: ``out`` cannot hold what one more instant may emit; called again with the rest it goes on. ``STRANGER``: the
     next item names a signal or check that the plan does not have.
     ``finish`` != 0 fires deadlines at ``until`` too. ``plan`` and ``state`` are the buffers of ``core.memory``.
     """
-    m = arrays_of(plan, state, formulas, detectors)
+    m = arrays_of(plan, state, formulas, detectors, vectors)
     head = m.head[0]
     room = 2 * len(m.signals) + 3 * len(m.states) + 4
     n = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -21,6 +22,18 @@ _advance = np.errstate(all="ignore")(advance) if getattr(numba.config, "DISABLE_
 _reset = getattr(reset, "py_func", reset)
 
 
+class Variant(NamedTuple):
+    """What a plan's kernel holds beside what all hold; the rest is not compiled for it. Vectors need detectors."""
+
+    formulas: bool
+    detectors: bool
+    vectors: bool
+
+
+#: All kernels that plans can need, the quickest to compile first.
+VARIANTS = tuple(Variant(f, d, v) for d, v in ((False, False), (True, False), (True, True)) for f in (False, True))
+
+
 class Engine:
     """Runs a plan over one ordered stream of items.
 
@@ -35,8 +48,8 @@ class Engine:
         self._memory = memory = views(self._plan, self._state)
         signals, checks = memory.signals, memory.states
         self._out = np.zeros(4 * (2 * len(signals) + 3 * len(checks) + 4) + 1024, TRANSITION)
-        self._formulas = 1 if len(plan.nodes) else None
-        self._detectors = 1 if plan.pool else None
+        self.variant = Variant(len(plan.nodes) > 0, plan.pool > 0, plan.vectors)
+        self._formulas, self._detectors, self._vectors = (1 if one else None for one in self.variant)
         memory.head["now"] = memory.head["first"] = UNSEEN
         memory.head["next"] = NEVER
         signals["deadline"] = NEVER
@@ -71,8 +84,9 @@ class Engine:
         rows: list[np.ndarray] = []
         while True:
             taken, n, status = _advance(
-                items, until, finish, self._plan, self._state, self._formulas, self._detectors, self._out
-            )
+                items, until, finish, self._plan, self._state,
+                self._formulas, self._detectors, self._vectors, self._out,
+            )  # fmt: skip
             if status == DONE and not rows:
                 return self._rows(n) if n else _NO_ROWS
             if status == STRANGER:
@@ -122,11 +136,13 @@ class Engine:
         return rows
 
 
-def warm() -> None:
-    """Compile (or load) every kernel of the engine, so that the first real item is not late."""
+def warm(variant: Variant = VARIANTS[0]) -> None:
+    """Compile (or load) a variant of the kernel, so that the first real item is not late."""
     from .signals import Signal
 
     engine = Engine(Plan.build([Signal("warm", "warm")], []))
+    # What the kernel holds is decided by what it is told, not by the checks that it meets.
+    engine._formulas, engine._detectors, engine._vectors = (1 if one else None for one in variant)
     items = np.zeros(1, SAMPLE)
     items["flags"] = FLAG_END
     engine.advance(items, until=1)

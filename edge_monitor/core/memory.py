@@ -21,7 +21,8 @@ _f8 = np.dtype("<f8")
 
 class Memory(NamedTuple):
     """Constant rows first, then the state. ``wakes``: (d,) ns, when time alone changes a derived signal.
-    What only formulas (nodes, derived signals) or detectors (pool) need is None in a kernel without them."""
+    What only formulas (nodes, derived signals) or detectors (pool) need is None in a kernel without them; ``vectors`` is
+    None in one whose detectors all look at one signal."""
 
     plan_signals: np.ndarray
     checks: np.ndarray
@@ -36,6 +37,7 @@ class Memory(NamedTuple):
     wakes: Any
     ring: np.ndarray
     pool: Any
+    vectors: Any
     signals_listed: np.ndarray
     checks_listed: np.ndarray
 
@@ -68,7 +70,7 @@ def plan_buffer(arrays: tuple[np.ndarray, ...], state_lengths: tuple[int, ...]) 
 
 
 @inlined
-def arrays_of(plan, state, formulas, detectors):  # type: ignore[no-untyped-def]
+def arrays_of(plan, state, formulas, detectors, vectors):  # type: ignore[no-untyped-def]
     """The ``Memory`` of two buffers. What a plan has none of (``None``) is ``None``, and its code is not compiled."""
     at = plan[:_HEADER].view(np.int64)
     nodes = None if formulas is None else plan[at[8] : at[9]].view(NODE)
@@ -90,6 +92,7 @@ def arrays_of(plan, state, formulas, detectors):  # type: ignore[no-untyped-def]
         wakes,
         state[at[22] : at[23]].view(RING),
         pool,
+        vectors,
         state[at[26] : at[27]].view(np.int32),
         state[at[28] : at[29]].view(np.int32),
     )
@@ -97,5 +100,5 @@ def arrays_of(plan, state, formulas, detectors):  # type: ignore[no-untyped-def]
 
 def views(plan: np.ndarray, state: np.ndarray) -> Memory:
     """The same for the interpreter."""
-    memory: Memory = getattr(arrays_of, "py_func", arrays_of)(plan, state, 1, 1)
+    memory: Memory = getattr(arrays_of, "py_func", arrays_of)(plan, state, 1, 1, 1)
     return memory

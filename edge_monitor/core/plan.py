@@ -26,7 +26,8 @@ ROLE_MODE, ROLE_ACTIVE, ROLE_DERIVED = 1, 2, 4
 class Plan:
     """Compiled checks. ``signals``: (s,) SIGNAL_ROW; ``checks``: (c,) CHECK_ROW; ``refs``: (r,) int32, the checks that
     read each signal, ascending; ``table``: (n,) float64; ``nodes``: (k,) NODE, of all formulas and expressions;
-    ``derived``: (d,) DERIVED_ROW, each after those it reads; ``ring``, ``pool``: state that the checks need, in entries."""
+    ``derived``: (d,) DERIVED_ROW, each after those it reads; ``ring``, ``pool``: state that the checks need, in entries;
+    ``vectors``: a check looks at several signals at once."""
 
     signals: np.ndarray
     checks: np.ndarray
@@ -36,6 +37,7 @@ class Plan:
     derived: np.ndarray
     ring: int
     pool: int
+    vectors: bool
     signal_specs: tuple[Signal, ...]
     check_specs: tuple[CheckSpec, ...]
 
@@ -71,6 +73,7 @@ class Plan:
             signal_rows["watch"][roles], WATCH["change"]
         )  # changes of what was shown
         ring = pool = 0
+        vectors = False
         nodes: list[np.ndarray] = []
         node_count = 0
         table: list[float] = []
@@ -120,9 +123,13 @@ class Plan:
             row["leave_max"] = lowered.fields.get("leave_max", row["max"])
             row["leave_min"] = lowered.fields.get("leave_min", row["min"])
             inputs = [index[name] for name in spec.signals]
-            row["a"], row["b"], row["c"] = [*inputs, -1, -1, -1][:3]
             for signal_index in sorted(set(inputs)):
                 readers[signal_index].append(i)
+            if lowered.dimensions:  # a vector's signals stand at the end of the check's numbers
+                numbers += inputs[: lowered.dimensions]
+                inputs = [inputs[0], *inputs[lowered.dimensions :]]
+                vectors = True
+            row["a"], row["b"], row["c"] = [*inputs, -1, -1, -1][:3]
             row["table_start"], row["table_len"] = len(table), len(numbers)
             row["ring_start"], row["ring_len"] = ring, lowered.ring
             row["pool_start"], row["pool_len"] = pool, lowered.pool
@@ -142,6 +149,7 @@ class Plan:
             derived_rows,
             ring,
             pool,
+            vectors,
             tuple(signals),
             tuple(checks),
         )

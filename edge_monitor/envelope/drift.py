@@ -1,4 +1,4 @@
-"""The ``drift`` kind: a detector on a signal, and the file that holds the signal's reference."""
+"""The ``drift`` kind: a detector on a signal, or on several at once, and the file that holds their reference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import WithJsonSchema as JsonSchema
 
 from .. import baselines
 from ..core.check_spec import CheckSpec
-from ..core.drift import adwin, compat, edetector, pipeline
+from ..core.drift import adwin, compat, edetector, pipeline, vector
 from ..errors import ConfigError
 from .check_model import CheckModel, Signals
 from .fields import PositiveDuration, SignalName
@@ -22,6 +22,8 @@ from .units import positive_duration, shown_duration
 
 #: Detectors that can do without a reference; they only say that something changed, and promise nothing.
 FREE = frozenset({"adwin", "page_hinkley", "kswin", "multinomial"})
+#: Detectors whose false alarms are promised, where the reference is calibrated.
+PROMISED = frozenset({"edetector", "mahalanobis"})
 #: Blocks for which the statistic must lie below the resolve line, where the file does not say how long.
 RESOLVE_BLOCKS = 10
 
@@ -69,16 +71,23 @@ FalseAlarms = Annotated[
 
 
 class Drift(CheckModel):
-    """The signal no longer behaves as in its reference (or, for detectors without one, as it did before)."""
+    """The signal, or several at once, no longer behaves as in its reference (or, for detectors without one, as before)."""
 
-    signal_fields: ClassVar[tuple[str, ...]] = ("signal", "mode")
+    signal_fields: ClassVar[tuple[str, ...]] = ("signal", "signals", "mode")
 
     kind: Literal["drift"]
-    signal: SignalName = Field(description="what is watched")
+    signal: SignalName = Field("", description="what is watched")
+    signals: tuple[SignalName, ...] = Field(
+        (),
+        description="for `mahalanobis` and `mmd`: what is watched, together",
+        min_length=2,
+        max_length=vector.MAX_DIMENSIONS,
+    )
     mode: SignalName = Field("", description="signal that tells the mode; each mode has a reference of its own")
     detector: Literal[
-        "edetector", "cusum", "ewma", "variance", "focus", "histogram", "adwin", "page_hinkley", "kswin", "multinomial"
-    ] = Field("edetector", description="`edetector` is the one whose false alarms are promised")
+        "edetector", "cusum", "ewma", "variance", "focus", "histogram", "adwin", "page_hinkley", "kswin", "multinomial",
+        "mahalanobis", "mmd",
+    ] = Field("edetector", description="`edetector` and `mahalanobis` are those whose false alarms are promised")  # fmt: skip
     reference: ReferenceFile | None = Field(
         None,
         description="file made by `edge-replay calibrate`; not needed by `adwin`, `page_hinkley`, `kswin`, `multinomial`",
@@ -90,7 +99,9 @@ class Drift(CheckModel):
         0.0, description="this check's part of the false alarms; 0: what others leave, evenly", ge=0, le=1
     )
     score: Literal["shift", "energy", "quiet"] = Field(
-        "shift", description="what `edetector` watches: the level, more noise, or less (a dying sensor)"
+        "shift",
+        description="what `edetector` and `mahalanobis` watch: the level, more noise (or a broken correlation), or less "
+        "(a dying sensor)",
     )
     resolve: float = Field(0.5, description="an alarm is over below this part of the limit …", gt=0, le=1)
     resolve_for: PositiveDuration | None = Field(None, description="… for so long; ten blocks where not given")
@@ -106,6 +117,7 @@ class Drift(CheckModel):
             yield Finding(("fail_for",), "has no meaning for drift: an alarm is an instant")
         if self.pass_for:
             yield Finding(("pass_for",), "is called `resolve_for` here")
+        yield from self._what_is_watched()
         if self.reference is None:
             if self.detector not in FREE:
                 message = f"is required by `{self.detector}`: make one with `edge-replay calibrate`"
@@ -117,12 +129,28 @@ class Drift(CheckModel):
         if (self.detector == "multinomial") != bool(self.shares):
             message = "is required by `multinomial`" if not self.shares else f"has no meaning for `{self.detector}`"
             yield Finding(("shares",), message)
-        elif self.detector in FREE if self.reference is None else self.reference.baseline is not None:
+        elif self._has_table():
             try:
                 self._table()
             except (ValueError, TypeError) as error:
                 place: tuple[str, ...] = ("settings",) if self.settings else ("detector",)
                 yield Finding(place, f"does not fit `{self.detector}`: {error}")
+
+    def _what_is_watched(self) -> Iterator[Finding]:
+        """One signal, or several at once, as the detector takes them."""
+        needed, other = ("signals", "signal") if self.detector in pipeline.VECTOR else ("signal", "signals")
+        if getattr(self, other):
+            yield Finding((other,), f"has no meaning for `{self.detector}`: it watches `{needed}`")
+        elif not getattr(self, needed):
+            yield Finding((needed,), "is required" if needed == "signal" else f"is required by `{self.detector}`")
+        for i, name in enumerate(self.signals):
+            if name in self.signals[:i]:
+                yield Finding(("signals", i), f"names `{name}` once more")
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The names of what is watched: one, or several at once."""
+        return self.signals or (self.signal,)
 
     def _against_reference(self, signals: Signals) -> Iterator[Finding]:
         """A reference of another signal, unit, mode or promise than the check asks for."""
@@ -130,22 +158,33 @@ class Drift(CheckModel):
         if baseline is None:
             return
         header = baseline.header
-        if header["signal"] != self.signal:
-            yield Finding(("reference",), f"was made of signal {shown(header['signal'])}, not of `{self.signal}`")
-        elif header["unit"] != signals[self.signal].unit:
-            yield Finding(("reference",), f"was made in {shown(header['unit'])}: calibrate anew")
-        residual = signals[self.signal].residual
+        if baseline.signals != self.watched:
+            many = "s" if baseline.several else ""
+            made, here = ", ".join(baseline.signals), ", ".join(self.watched)
+            yield Finding(("reference",), f"was made of signal{many} {shown(made)}, not of `{here}`")
+        elif baseline.units != tuple(signals[name].unit for name in self.watched):
+            yield Finding(("reference",), f"was made in {shown(', '.join(baseline.units))}: calibrate anew")
+        residual = signals[self.signal].residual if self.signal else None
         if header.get("model", "") != (residual.digest if residual else ""):
             yield Finding(("reference",), f"was made of `{self.signal}` with another model: calibrate anew")
         if header["mode_signal"] != self.mode:
             message = f"has the modes of {shown(header['mode_signal'])}" if header["mode_signal"] else "has no modes"
             yield Finding(("mode",) if self.mode else ("reference",), f"{message}: calibrate anew or change `mode`")
-        if self.detector == "edetector" and header["score"] != self.score:
+        if self.detector in PROMISED and header["score"] != self.score:
             yield Finding(("score",), f"is {shown(header['score'])} in the reference: calibrate anew")
         asked = header["promise"].get("interval_s")
         if self.false_alarms is not None and asked != self.false_alarms / 1e9:
             have = shown_duration(round(float(asked) * 1e9)) if asked else "none"
             yield Finding(("false_alarms",), f"differs from the reference's `1 per {have}`: calibrate anew")
+
+    def _has_table(self) -> bool:
+        """Can the table be made, as far as `reference` and what is watched go?"""
+        if next(self._what_is_watched(), None) is not None:
+            return False
+        if self.reference is None:
+            return self.detector in FREE
+        baseline = self.reference.baseline
+        return baseline is not None and baseline.signals == self.watched
 
     def _table(self) -> tuple[float, ...]:
         numbers: dict[str, Any] = {

@@ -44,7 +44,8 @@ HISTOGRAM_WINDOW = 500
 @dataclass(frozen=True, slots=True)
 class Request:
     """What is asked for. ``interval_s``: mean seconds between false alarms of the whole robot; ``weight``: this
-    stream's share of them; ``score``: ``shift``, ``energy`` or ``quiet``; ``block``: samples, None to choose."""
+    stream's share of them; ``score``: ``shift``, ``energy`` or ``quiet``; ``block``: samples, None to choose;
+    ``signals``, ``units``: of a vector, whose name then is ``signal``."""
 
     signal: str
     interval_s: float
@@ -55,6 +56,8 @@ class Request:
     score: str = "shift"
     block: int | None = None
     author: str = ""
+    signals: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -174,17 +177,21 @@ def calibrate(series: Sequence[Series], request: Request) -> Baseline:
 
     Raises ``ValueError`` when there is nothing to learn from (no two finite samples).
     """
-    series = [one for one in series if np.isfinite(one.x).sum() > 1]
-    period = period_of(series)
-    if not series or period <= 0:
-        raise ValueError(f"signal {request.signal}: no recording holds two samples of it")
-    return _Calibration(series, request, period).baseline()
+    return Calibration(series, request).baseline()
 
 
-class _Calibration:
-    """The steps, and the reasons collected on the way."""
+class Calibration:
+    """The steps, and the reasons collected on the way.
 
-    def __init__(self, series: Sequence[Series], request: Request, period: float) -> None:
+    What is of one signal alone is in methods that ``vector_calibration`` overrides: :meth:`_fit`, :meth:`_tried`,
+    :meth:`_settle`, :meth:`_block_scores`, :meth:`_constant`, :meth:`_of`, :meth:`_arrays`, :meth:`_thresholds`.
+    """
+
+    def __init__(self, series: Sequence[Series], request: Request) -> None:
+        series = [one for one in series if one.known.sum() > 1]
+        period = period_of(series)
+        if not series or period <= 0:
+            raise ValueError(f"signal {request.signal}: no recording holds two samples of it")
         self.request = request
         self.period = period
         self.series = series
@@ -205,11 +212,11 @@ class _Calibration:
         self.whole = whole
         self.left_out: list[str] = []
         self.modes = self._modes()
-        self.fits = [fit(self._grid(FIT, mode, 1), mode or 0.0) for mode in self.modes]
+        self.fits = [self._fit(self._grid(FIT, mode, 1), mode or 0.0) for mode in self.modes]
         self.feed = SCORES[request.score]
         self.block = self._block()
         for mode, fitted in zip(self.modes, self.fits, strict=True):
-            self._scale_residuals(mode, fitted)
+            self._settle(mode, fitted, self.block)
         self.cuts, self.bounds = self._certify()
         self._try()
 
@@ -220,7 +227,7 @@ class _Calibration:
         kept: list[float | None] = []
         least = LEAST_BLOCKS * SMALLEST_BLOCK
         for mode in np.unique(seen[~np.isnan(seen)]).tolist():
-            counts = [sum(int(np.isfinite(one.x[one.mode == mode]).sum()) for one in fold) for fold in self.folds]
+            counts = [sum(int(one.known[one.mode == mode].sum()) for one in fold) for fold in self.folds]
             if counts[CERTIFY] >= least and min(counts) >= least // 2:
                 kept.append(mode)
             else:
@@ -237,7 +244,12 @@ class _Calibration:
 
     def _grid(self, fold: int, mode: float | None, block: int) -> Array:
         parts = self._parts(fold, mode, block)
-        return np.concatenate(parts) if parts else np.empty(0)
+        return np.concatenate(parts) if parts else self.series[0].x[:0]
+
+    def _known(self, fold: int, mode: float | None) -> int:
+        """How many samples of a fold are known."""
+        finite = np.isfinite(self._grid(fold, mode, 1))
+        return int((finite if finite.ndim == 1 else finite.all(axis=1)).sum())
 
     def _parts(self, fold: int, mode: float | None, block: int) -> list[Array]:
         """A fold on the grid, recording by recording; neighbouring folds are kept apart by ten decorrelation times."""
@@ -248,7 +260,7 @@ class _Calibration:
 
     def _longest(self, blocks: int) -> int:
         """The longest block that leaves the last fold so many, in the mode with the fewest samples."""
-        counts = [int(np.isfinite(self._grid(CERTIFY, mode, 1)).sum()) for mode in self.modes]
+        counts = [self._known(CERTIFY, mode) for mode in self.modes]
         return max(1, min(counts) // blocks)
 
     def _block(self) -> int:
@@ -263,21 +275,34 @@ class _Calibration:
             )
         wanted = max(SMALLEST_BLOCK, min(wanted, longest))
         while 2 * wanted <= longest:
-            values = [
-                scores(self._grid(SET, m, wanted), f, wanted, self.feed)
-                for m, f in zip(self.modes, self.fits, strict=True)
-            ]
+            values = [self._tried(m, f, wanted) for m, f in zip(self.modes, self.fits, strict=True)]
             if all(len(v) < 2 or dependence(v, _cuts(v)) >= REFUSE for v in values):
                 break
             wanted *= 2
         return wanted
 
-    def _scale_residuals(self, mode: float | None, fitted: Fit) -> None:
+    def _fit(self, x: Array, mode: float) -> Any:
+        """How to standardise and whiten in one mode."""
+        return fit(x, mode)
+
+    def _tried(self, mode: float | None, fitted: Any, block: int) -> Array:
+        """Scores of the second fold with blocks of such a length."""
+        return self._block_scores(self._grid(SET, mode, block), fitted, block)
+
+    def _settle(self, mode: float | None, fitted: Any, block: int) -> None:
         """Make a block's value have deviation 1 on the first fold."""
-        values = scores(self._grid(FIT, mode, self.block), fitted, self.block, pipeline.SHIFT)
+        values = scores(self._grid(FIT, mode, block), fitted, block, pipeline.SHIFT)
         deviation = float(values.std()) if len(values) >= 20 else 1.0
         if deviation > 0:
             fitted.sigma *= deviation
+
+    def _block_scores(self, x: Array, fitted: Any, block: int) -> Array:
+        """The scores of the blocks of ``x``."""
+        return scores(x, fitted, block, self.feed)
+
+    def _constant(self, fitted: Any, values: Sequence[Array]) -> str:
+        """What is constant in the reference, nothing where all moves; ``values``: scores of the last two folds."""
+        return "the signal" if any(float(one.std()) == 0 for one in values) else ""
 
     def _certify(self) -> tuple[list[list[float]], list[list[float]]]:
         alpha = (1 - self.request.confidence) * self.request.weight / (LEVELS * len(self.modes))
@@ -294,8 +319,8 @@ class _Calibration:
                     f"{name}{len(set_on)} and {n} blocks of {self.block * self.period:.3g} s to set and certify "
                     f"thresholds on; {LEAST_BLOCKS // 2} and {LEAST_BLOCKS} are needed"
                 )
-            elif float(certified.std()) == 0 or float(set_on.std()) == 0:
-                self.reasons.append(f"{name}the signal is constant in the reference: nothing to compare with")
+            elif constant := self._constant(fitted, (certified, set_on)):
+                self.reasons.append(f"{name}{constant} is constant in the reference: nothing to compare with")
             else:
                 chance = dependence(certified, cut)
                 if chance < REFUSE:
@@ -314,7 +339,7 @@ class _Calibration:
 
     def _scores(self, fold: int, mode: float | None, fitted: Fit) -> list[Array]:
         """The scores of a fold's blocks, recording by recording."""
-        return [scores(x, fitted, self.block, self.feed) for x in self._parts(fold, mode, self.block)]
+        return [self._block_scores(x, fitted, self.block) for x in self._parts(fold, mode, self.block)]
 
     def _try(self) -> None:
         """Alarms in the reference itself, where all was well, are possible, but not many."""
@@ -343,18 +368,10 @@ class _Calibration:
     def baseline(self) -> Baseline:
         request = self.request
         block_s = self.block * self.period
-        modes = len(self.modes)
-        arrays: dict[str, Any] = {name: np.zeros((modes, *shape)) for name, shape in ARRAYS.items()}
-        for i, (mode, fitted) in enumerate(zip(self.modes, self.fits, strict=True)):
-            arrays["mode"][i], arrays["centre"][i], arrays["scale"][i] = fitted.mode, fitted.centre, fitted.scale
-            arrays["sigma"][i], arrays["order"][i], arrays["gain"][i] = fitted.sigma, len(fitted.phi), fitted.gain
-            arrays["phi"][i, : len(fitted.phi)] = fitted.phi
-            arrays["tau"][i], arrays["cuts"][i], arrays["bounds"][i] = fitted.tau, self.cuts[i], self.bounds[i]
-            arrays["edges"][i], arrays["shares"][i], arrays["size"][i] = self._histogram(mode, fitted)
+        arrays = self._arrays()
         header = {
             "format": FORMAT,
-            "signal": request.signal,
-            "unit": request.unit,
+            **self._of(),
             "mode_signal": request.mode_signal,
             "author": request.author,
             "made_by": f"edge-monitor {__version__}",
@@ -376,6 +393,22 @@ class _Calibration:
             "detectors": self._thresholds(block_s, arrays),
         }
         return Baseline(header, arrays)
+
+    def _of(self) -> dict[str, Any]:
+        """Of what the reference is, for the header."""
+        return {"signal": self.request.signal, "unit": self.request.unit}
+
+    def _arrays(self) -> dict[str, Any]:
+        """The arrays of the file."""
+        modes = len(self.modes)
+        arrays: dict[str, Any] = {name: np.zeros((modes, *shape)) for name, shape in ARRAYS.items()}
+        for i, (mode, fitted) in enumerate(zip(self.modes, self.fits, strict=True)):
+            arrays["mode"][i], arrays["centre"][i], arrays["scale"][i] = fitted.mode, fitted.centre, fitted.scale
+            arrays["sigma"][i], arrays["order"][i], arrays["gain"][i] = fitted.sigma, len(fitted.phi), fitted.gain
+            arrays["phi"][i, : len(fitted.phi)] = fitted.phi
+            arrays["tau"][i], arrays["cuts"][i], arrays["bounds"][i] = fitted.tau, self.cuts[i], self.bounds[i]
+            arrays["edges"][i], arrays["shares"][i], arrays["size"][i] = self._histogram(mode, fitted)
+        return arrays
 
     def _histogram(self, mode: float | None, fitted: Fit) -> tuple[Array, Array, float]:
         """Edges and shares of cells of about equal share over the standardised samples of the first two folds."""

@@ -18,6 +18,7 @@ from edge_monitor.residual_models import ResidualModel
 from .arx import ModelRequest, fit_model
 from .calibrate import Request, calibrate
 from .signals import read, read_inputs, with_models
+from .vector_calibration import calibrate_vector
 
 #: Where the envelope does not say: false alarms of the whole robot, in seconds an alarm.
 DEFAULT_INTERVAL_S = 36000.0
@@ -90,19 +91,22 @@ def requests(envelope: Envelope, *, interval_s: float | None, confidence: float,
             f"{envelope.source}: the shares of the drift checks sum to {given:g}: more than all false alarms"
         )
     asked: dict[str, Request] = {}
+    unit_of = {signal.name: signal.unit for signal in envelope.signals}
     for name, one in checks.items():
         assert one.reference is not None
-        signal = next(signal for signal in envelope.signals if signal.name == one.signal)
+        units = tuple(unit_of[name] for name in one.watched)
         seconds = interval_s or (one.false_alarms / 1e9 if one.false_alarms else DEFAULT_INTERVAL_S)
         request = Request(
-            signal=one.signal,
+            signal=", ".join(one.watched),
             interval_s=seconds,
-            unit=signal.unit,
+            unit=units[0] if len(units) == 1 else "",
             mode_signal=one.mode,
             weight=one.share or (1 - given) / free,
             confidence=confidence,
             score=one.score,
             author=author,
+            signals=one.signals,
+            units=units if one.signals else (),
         )
         if asked.setdefault(one.reference.name, request) != request:
             raise ConfigError(
@@ -167,11 +171,13 @@ def make(
 
     ``models``: those just made, of which ``envelope`` has residuals; a reference of one is tied to it.
     """
-    by_signal = {request.signal: request.mode_signal for request in asked.values()}
+    modes = {request.signal: request.mode_signal for request in asked.values()}
     for request in asked.values():
-        if by_signal[request.signal] != request.mode_signal:
+        if modes[request.signal] != request.mode_signal:
             raise ConfigError(f"{envelope.source}: signal {request.signal} has drift checks with different modes")
-    extract = read(logs, envelope, by_signal, progress)
+    one_by_one = {request.signal: request.mode_signal for request in asked.values() if not request.signals}
+    vectors = {request.signals: request.mode_signal for request in asked.values() if request.signals}
+    extract = read(logs, envelope, one_by_one, progress, vectors=vectors)
     out.mkdir(parents=True, exist_ok=True)
     made = []
     checks = drift_checks(envelope)
@@ -184,13 +190,15 @@ def make(
         try:
             if model is not None and model.model is None:
                 raise ValueError(f"signal {request.signal}: it has no model")
-            baseline = calibrate(extract.series[request.signal], request)
+            if request.signals:
+                baseline = calibrate_vector(extract.vectors[request.signals], request)
+            else:
+                baseline = calibrate(extract.series[request.signal], request)
+            if model is not None:
+                baseline = _of_model(baseline, model)
+            made.append(Made(path, users, baseline, baseline.save(path)))
         except ValueError as error:
             made.append(Made(path, users, None, problem=str(error)))
-            continue
-        if model is not None:
-            baseline = _of_model(baseline, model)
-        made.append(Made(path, users, baseline, baseline.save(path)))
     return made, extract.damages
 
 

@@ -24,7 +24,8 @@ MOST_GAPS = 0.05
 @dataclass(frozen=True, slots=True)
 class Series:
     """One signal in one recording: ``t`` (n,) int64 ns, ascending; ``x`` (n,) float64, NaN where unknown; ``mode`` (n,)
-    the mode signal in force at each sample (NaN where unknown), or None where the signal has no modes."""
+    the mode signal in force at each sample (NaN where unknown), or None where the signal has no modes. Of several signals
+    at once, ``x`` is (n, signals), a row being NaN where one of them is unknown."""
 
     source: str
     digest: str
@@ -36,6 +37,12 @@ class Series:
     def seconds(self) -> float:
         """From the first to the last sample."""
         return float(self.t[-1] - self.t[0]) / 1e9 if len(self.t) > 1 else 0.0
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """(n,): which samples are finite numbers."""
+        finite: npt.NDArray[np.bool_] = np.isfinite(self.x)
+        return finite if finite.ndim == 1 else finite.all(axis=1)
 
     def part(self, start: float, end: float) -> Series:
         """The samples between two shares of its number."""
@@ -103,7 +110,7 @@ def regular(one: Series, period: float, block: int, mode: float | None = None, s
     x, t = one.x[skip:], one.t[skip:]
     other = np.zeros(len(x), bool) if mode is None or one.mode is None else one.mode[skip:] != mode
     if len(x) == 0:
-        return np.full(block + 1, np.nan)
+        return np.full((block + 1, *x.shape[1:]), np.nan)
     steps = np.diff(t, append=t[-1:]) / 1e9
     missing = np.where(steps > GAP_PERIODS * period, 1, 0)
     missing[steps > max(block, 10) * period] = block + 1
@@ -111,6 +118,6 @@ def regular(one: Series, period: float, block: int, mode: float | None = None, s
     missing[leaves] = block + 1
     missing[-1] = block + 1
     places = np.where(other, 0, 1 + missing)
-    result = np.full(int(places.sum()), np.nan)
+    result = np.full((int(places.sum()), *x.shape[1:]), np.nan)
     result[(np.cumsum(places) - places)[~other]] = x[~other]
     return result

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_monitor.core.engine import Engine
 from edge_monitor.core.formula.arx import Residual
@@ -25,9 +27,11 @@ from .series import Array, Series
 
 @dataclass(slots=True)
 class Extract:
-    """All samples of the signals asked for: per signal one series a recording that has it; and what was damaged."""
+    """All samples of the signals asked for: per signal, and per several at once, one series a recording that has them; and
+    what was damaged."""
 
     series: dict[str, list[Series]] = field(default_factory=dict)
+    vectors: dict[tuple[str, ...], list[Series]] = field(default_factory=dict)
     damages: list[Damage] = field(default_factory=list)
 
 
@@ -48,16 +52,20 @@ def read(
     envelope: Envelope,
     modes: Mapping[str, str],
     progress: Callable[[int, int], None] | None = None,
+    *,
+    vectors: Mapping[tuple[str, ...], str] | None = None,
 ) -> Extract:
     """Read the signals named in ``modes`` from every recording, as the engine sees them, derived ones included.
 
-    ``modes``: per signal the name of the signal that tells its mode, or nothing.
+    ``modes``: per signal the name of the signal that tells its mode, or nothing; ``vectors``: the same for several at once.
 
     A sample that could not be read is NaN. Raises ``DamagedInputError`` for a file that can't be read at all.
     """
-    result = Extract({name: [] for name in modes})
-    wanted = {*modes, *(mode for mode in modes.values() if mode)}
-    for path, rows, _, index in values(paths, envelope, wanted, result.damages, progress):
+    vectors = vectors or {}
+    result = Extract({name: [] for name in modes}, {names: [] for names in vectors})
+    wanted = {*modes, *(mode for mode in (*modes.values(), *vectors.values()) if mode)}
+    wanted |= {name for names in vectors for name in names}
+    for path, rows, instants, index in values(paths, envelope, wanted, result.damages, progress):
         digest = file_digest(path)
         of = {name: _one(rows[rows["subject"] == index[name]]) for name in wanted}
         for name, mode in modes.items():
@@ -65,6 +73,11 @@ def read(
             if len(t) > 1:
                 in_force = _in_force(t, *of[mode]) if mode else None
                 result.series[name].append(Series(path.name, digest, t, x, in_force))
+        for names, mode in vectors.items():
+            t, x = _together(rows, instants, [index[name] for name in names])
+            if len(t) > 1:
+                in_force = _in_force(t, *of[mode]) if mode else None
+                result.vectors[names].append(Series(path.name, digest, t, x, in_force))
     return result
 
 
@@ -148,6 +161,33 @@ def _forward(rows: np.ndarray) -> tuple[np.ndarray, Array, np.ndarray]:
     sampled = rows["cause"] != Cause.STALE  # a deadline, no sample
     forward = sampled & (t >= np.maximum.accumulate(np.where(sampled, t, UNSEEN)))
     return t[forward], rows["value"][forward], forward
+
+
+def _together(
+    rows: np.ndarray, instant: npt.NDArray[np.int64], subjects: Sequence[int]
+) -> tuple[npt.NDArray[np.int64], Array]:
+    """Times and rows of several signals, as a drift check makes them up: at the end of the first ``instant`` by which every
+    one has had a new sample since the last row, the values in force; all NaN where one is unknown."""
+    place = {subject: i for i, subject in enumerate(subjects)}
+    chosen = np.isin(rows["subject"], subjects)
+    rows, instant = rows[chosen], instant[chosen]
+    columns = (rows[name].tolist() for name in ("t_effective", "subject", "cause", "value"))
+    force, fresh = [math.nan] * len(subjects), [False] * len(subjects)
+    t_of: list[int] = []
+    made: list[list[float]] = []
+    last = -1 << 62
+    ends = np.append(np.diff(instant) != 0, True).tolist() if len(rows) else []
+    for t, subject, cause, value, end in zip(*columns, ends, strict=True):
+        i = place[subject]
+        force[i] = value if cause == Cause.NONE else math.nan
+        fresh[i] = fresh[i] or cause != Cause.STALE  # a deadline, no sample
+        if end and all(fresh):
+            fresh = [False] * len(subjects)
+            if t >= last:  # what follows a step back of the clock is left out
+                last = t
+                t_of.append(t)
+                made.append(force.copy() if not any(map(math.isnan, force)) else [math.nan] * len(force))
+    return np.array(t_of, np.int64), np.array(made, np.float64).reshape(-1, len(subjects))
 
 
 def _in_force(t: np.ndarray, mode_t: np.ndarray, mode_x: Array) -> Array:

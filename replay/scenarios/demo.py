@@ -141,7 +141,7 @@ def main() -> None:
         "A survey flight of six minutes: turbulence, a blocked pitot tube, a pilot's takeover, a fence breached, a lost\n"
         "link. First, kernels are compiled (once), and the robot gets a key."
     )
-    tell("edge-monitor", "warm")
+    tell("edge-monitor", "warm", "configs/survey_plane.yaml")
     tell("edge-monitor", "keys", "new", "demo-robot", "--dir", out)
     print("\nThe recording against the envelope, every event into a signed journal:")
     tell(

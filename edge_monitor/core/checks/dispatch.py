@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..drift.pipeline import DIMENSIONS
 from ..jit import inlined
 from ..samples import Cause, Verdict
 from .bounds import bounds, one_of, rate, valid
@@ -11,6 +12,7 @@ from .drift import drift
 from .relations import agreement, geofence
 from .temporal import formula
 from .timing import frequency, jitter, stale
+from .vector_drift import vector_drift
 
 BOUNDS, RATE, ONE_OF, VALID, STALE, FREQUENCY, JITTER, AGREEMENT, GEOFENCE, DRIFT, FORMULA = range(11)
 
@@ -19,11 +21,21 @@ _NAN = math.nan
 
 
 @inlined
-def detected(check, state, signals, table, pool):  # type: ignore[no-untyped-def]
+def one_or_several(check, state, signals, table, pool, vectors):  # type: ignore[no-untyped-def]
+    """``drift`` of one signal, or, where the plan has checks of several at once, of a vector."""
+    if vectors is None:
+        return drift(check, state, signals, table, pool)
+    if table[check["table_start"] + DIMENSIONS] != 0:
+        return vector_drift(check, state, signals, table, pool)
+    return drift(check, state, signals, table, pool)
+
+
+@inlined
+def detected(check, state, signals, table, pool, vectors):  # type: ignore[no-untyped-def]
     """``drift``, where the plan has detectors at all."""
     if pool is None:
         return _UNKNOWN, _DEPENDENCY, _NAN, _NAN, _NAN
-    return drift(check, state, signals, table, pool)
+    return one_or_several(check, state, signals, table, pool, vectors)
 
 
 @inlined
@@ -51,5 +63,5 @@ def evaluate(check, state, m, now, after):  # type: ignore[no-untyped-def]
     elif code == FORMULA:
         return formula(check, state, m.signals, m.ring, m.table, m.nodes, m.node_states, now)
     elif code == DRIFT:
-        return detected(check, state, m.signals, m.table, m.pool)
+        return detected(check, state, m.signals, m.table, m.pool, m.vectors)
     return _UNKNOWN, _DEPENDENCY, _NAN, _NAN, _NAN

@@ -8,15 +8,19 @@ from __future__ import annotations
 import math
 
 from ..check_spec import CheckSpec
+from ..drift import vector
 from ..drift.pipeline import (
     ADWIN,
     ALARM,
     BLOCK_NS,
     DETECTOR,
+    DETECTORS,
+    DIMENSIONS,
     EDETECTOR,
     GAP_NS,
     HEAD,
-    KSWIN,
+    MAHALANOBIS,
+    MMD,
     MODE,
     MODES,
     MULTINOMIAL,
@@ -48,6 +52,31 @@ def row_of(mode, table, start):  # type: ignore[no-untyped-def]
             return row
         row += int(table[start + STRIDE])
     return -1
+
+
+@inlined
+def judged(state, table, start, row, pool, q):  # type: ignore[no-untyped-def]
+    """What the statistic in force says, where signal and mode are known."""
+    if pool[q + READY] == 0:
+        return UNKNOWN, WARMING, _NAN, _NAN, _NAN
+    value = pool[q + VALUE]
+    limit = table[row + PARAMS]
+    detector = table[start + DETECTOR]
+    evidence = detector == EDETECTOR or detector == MULTINOMIAL or detector == MAHALANOBIS
+    if evidence:
+        value = math.log10(value) if value > 1.0 else 0.0
+        limit = math.log10(limit)
+    alarm = pool[q + ALARM] != 0
+    whole = limit
+    if state["known"] == FAIL and not alarm:
+        limit = limit * table[start + RESOLVE]
+        alarm = value > limit
+    margin = limit - value
+    if not evidence:
+        margin /= whole
+    if alarm and margin > 0:  # ADWIN's and KSWIN's limits are decisions, not numbers
+        margin = 0.0
+    return FAIL if alarm else PASS, NONE, margin, value, limit
 
 
 @outlined
@@ -96,26 +125,7 @@ def drift(check, state, signals, table, pool):  # type: ignore[no-untyped-def]
         return UNKNOWN, signal["cause"], _NAN, _NAN, _NAN
     if cause != NONE:
         return UNKNOWN, cause, _NAN, _NAN, _NAN
-    if pool[q + READY] == 0:
-        return UNKNOWN, WARMING, _NAN, _NAN, _NAN
-    value = pool[q + VALUE]
-    limit = table[row + PARAMS]
-    detector = table[start + DETECTOR]
-    evidence = detector == EDETECTOR or detector == MULTINOMIAL
-    if evidence:
-        value = math.log10(value) if value > 1.0 else 0.0
-        limit = math.log10(limit)
-    alarm = pool[q + ALARM] != 0
-    whole = limit
-    if state["known"] == FAIL and not alarm:
-        limit = limit * table[start + RESOLVE]
-        alarm = value > limit
-    margin = limit - value
-    if not evidence:
-        margin /= whole
-    if alarm and margin > 0:  # ADWIN's and KSWIN's limits are decisions, not numbers
-        margin = 0.0
-    return FAIL if alarm else PASS, NONE, margin, value, limit
+    return judged(state, table, start, row, pool, q)
 
 
 def lower_table(spec: CheckSpec) -> tuple[float, ...]:
@@ -124,11 +134,20 @@ def lower_table(spec: CheckSpec) -> tuple[float, ...]:
     Raises ``ValueError`` where it is none, or where the check has what drift checks don't (``fail_for``).
     """
     table = spec.table
-    if len(table) < HEAD + PARAMS or not 0 <= table[DETECTOR] <= KSWIN:
+    if len(table) < HEAD + PARAMS or table[DETECTOR] not in DETECTORS.values():
         raise ValueError(f"check {spec.name}: has no reference table")
     if len(table) != HEAD + int(table[MODES]) * int(table[STRIDE]) or not all(map(math.isfinite, table)):
         raise ValueError(f"check {spec.name}: its reference table is damaged")
-    if len(spec.signals) == 1 and table[MODES] != 1:
+    dimensions = int(table[DIMENSIONS])
+    if table[DETECTOR] in (MAHALANOBIS, MMD):
+        if not vector.fits(table):
+            raise ValueError(f"check {spec.name}: its reference table is damaged")
+    elif dimensions:
+        raise ValueError(f"check {spec.name}: its detector looks at one signal, and its reference is of {dimensions}")
+    of = dimensions or 1
+    if not of <= len(spec.signals) <= of + 1:
+        raise ValueError(f"check {spec.name}: has {len(spec.signals)} signals, and its reference is of {of}")
+    if len(spec.signals) == of and table[MODES] != 1:
         raise ValueError(f"check {spec.name}: its reference has several modes, and there is no `mode` signal")
     if spec.fail_for:
         raise ValueError(f"check {spec.name}: an alarm is an instant, so `fail_for` has no meaning here")

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..check_spec import CheckSpec
-from ..drift.pipeline import pool_size
+from ..drift import vector
+from ..drift.pipeline import DIMENSIONS, pool_size
 from ..formula.program import Program, lower
 from . import dispatch
 from .drift import lower_table
@@ -17,8 +18,8 @@ Fields = dict[str, float | int]
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """What a specification becomes: fields of its ``CHECK_ROW``, its numbers, how much ring and pool it needs, and its
-    formula's nodes."""
+    """What a specification becomes: fields of its ``CHECK_ROW``, its numbers, how much ring and pool it needs, its
+    formula's nodes, and how many of its signals, the first ones, make up a vector."""
 
     code: int
     fields: Fields = field(default_factory=dict)
@@ -26,6 +27,7 @@ class Lowered:
     ring: int = 0
     pool: int = 0
     program: Program | None = None
+    dimensions: int = 0
 
 
 def _limits(spec: CheckSpec) -> Fields:
@@ -94,7 +96,9 @@ def _agreement(spec: CheckSpec) -> Lowered:
 
 def _drift(spec: CheckSpec) -> Lowered:
     table = lower_table(spec)
-    return Lowered(dispatch.DRIFT, table=table, pool=pool_size(table))
+    dimensions = int(table[DIMENSIONS])
+    size = vector.pool_size(table) if dimensions else pool_size(table)
+    return Lowered(dispatch.DRIFT, table=table, pool=size, dimensions=dimensions)
 
 
 def metres_per_degree(latitude: float) -> tuple[float, float]:

@@ -24,6 +24,7 @@ EDETECTOR_STATE = LEVELS * N_BETS
 _LOSSES = 1 + LEVELS
 _GAINS = _LOSSES + N_BETS
 _SHARE = 1.0 / EDETECTOR_STATE
+EDETECTOR_PARAMS = _GAINS + EDETECTOR_STATE
 
 
 def edetector_params(threshold: float, cuts: Sequence[float], bounds: Sequence[float]) -> tuple[float, ...]:

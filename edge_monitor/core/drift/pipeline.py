@@ -24,7 +24,21 @@ from .edetector import edetector as exceedance
 from .focus import FOCUS_STATE, focus
 from .histogram import histogram as windowed
 
-CUSUM, EWMA, VARIANCE, FOCUS, EDETECTOR, MULTINOMIAL, HISTOGRAM, ADWIN, PAGE_HINKLEY, KSWIN, COLLECT = range(11)
+(
+    CUSUM,
+    EWMA,
+    VARIANCE,
+    FOCUS,
+    EDETECTOR,
+    MULTINOMIAL,
+    HISTOGRAM,
+    ADWIN,
+    PAGE_HINKLEY,
+    KSWIN,
+    COLLECT,
+    MAHALANOBIS,
+    MMD,
+) = range(13)
 DETECTORS = {
     "cusum": CUSUM,
     "ewma": EWMA,
@@ -36,7 +50,11 @@ DETECTORS = {
     "adwin": ADWIN,
     "page_hinkley": PAGE_HINKLEY,
     "kswin": KSWIN,
+    "mahalanobis": MAHALANOBIS,
+    "mmd": MMD,
 }
+#: Those that look at several signals at once: ``core/drift/vector.py``.
+VECTOR = frozenset({"mahalanobis", "mmd"})
 
 #: What a block gives: its mean times sqrt(block), that without sign, its mean square, and minus that.
 SHIFT, MAGNITUDE, ENERGY, QUIET = range(4)
@@ -45,7 +63,8 @@ MAX_ORDER = 6
 FAR = 1e6  #: a value further than so many MADs from the centre counts as so far, so that infinity stays finite
 
 # The table: a head, then per mode a row of the reference and the detector's constants (the threshold first).
-DETECTOR, FEED, BLOCK, GAP_NS, BLOCK_NS, RESOLVE, CALIBRATED, MODES, STRIDE, DIGEST = range(10)
+# DIMENSIONS: of the vector that the check looks at, 0 where it looks at one signal.
+DETECTOR, FEED, BLOCK, GAP_NS, BLOCK_NS, RESOLVE, CALIBRATED, MODES, STRIDE, DIMENSIONS, DIGEST = range(11)
 HEAD = DIGEST + 8
 MODE, CENTRE, SCALE, SIGMA, ORDER, PHI = range(6)
 PARAMS = PHI + MAX_ORDER
@@ -81,17 +100,19 @@ def pack(
     block_ns: int = 1 << 62,
     resolve: float = 0.5,
     calibrated: bool = False,
+    dimensions: int = 0,
     digest: str = "",
 ) -> tuple[float, ...]:
     """The table of a drift check. ``gap_ns``: a longer interval empties the autoregression's memory; ``block_ns``: one
     longer than both starts the block anew; ``resolve``: share of the threshold below which an alarm is over;
-    ``digest``: hex SHA-256 of the reference file, so that it is part of the plan.
+    ``dimensions``: of a vector, whose numbers are among its rows' ``params`` (``core/drift/vector.py``); ``digest``: hex
+    SHA-256 of the reference file, so that it is part of the plan.
 
     Raises ``ValueError`` for numbers that the kernels could not work with.
     """
     widest = max(len(row.params) for row in rows)
     head = [float(detector), float(feed), float(block), float(gap_ns), float(block_ns), resolve, float(calibrated)]
-    head += [float(len(rows)), float(PARAMS + widest)]
+    head += [float(len(rows)), float(PARAMS + widest), float(dimensions)]
     words = [float(int(digest[i : i + 8], 16)) for i in range(0, 64, 8)] if digest else [0.0] * 8
     table = head + words
     for row in rows:
@@ -108,7 +129,7 @@ def pack(
 
 
 def pool_size(table: Sequence[float]) -> int:
-    """Numbers of state that a table needs: the pipeline's and its detector's."""
+    """Numbers of state that the table of one signal's check needs: the pipeline's and its detector's."""
     params = HEAD + PARAMS
     sizes = {CUSUM: CUSUM_STATE, EWMA: EWMA_STATE, VARIANCE: VARIANCE_STATE, FOCUS: FOCUS_STATE, COLLECT: 0}
     sizes |= {EDETECTOR: EDETECTOR_STATE, PAGE_HINKLEY: compat.PAGE_HINKLEY_STATE}

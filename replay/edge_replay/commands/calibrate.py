@@ -130,7 +130,7 @@ def show(made: Made) -> None:
         return
     header = made.baseline.header
     promise = header["promise"]
-    click.echo(f"{made.path}  {header['signal']}, for {', '.join(made.checks)}")
+    click.echo(f"{made.path}  {', '.join(made.baseline.signals)}, for {', '.join(made.checks)}")
     if header["calibrated"]:
         hours = promise["interval_s"] / 3600
         click.echo(

@@ -42,8 +42,10 @@ def command(
 ) -> int:
     """Run the drift checks over LOGs in which all was well, ideally ones that calibration has not seen.
 
-    Alarms are counted and bounded (exact Poisson, 95 %); then shifts are injected at random times. Beside it stands
-    what a detector that always fires would get. Exit code 4 when a part of a LOG could not be read.
+    Alarms are counted and bounded (exact Poisson, 95 %); then shifts are injected at random times, with several signals
+    at once into one of them; also one of these is replaced by itself at another time, which breaks nothing but its
+    correlation with the others. Beside it stands what a detector that always fires would get. Exit code 4 when a part
+    of a LOG could not be read.
     """
     from edge_monitor import envelope as envelopes
 
@@ -60,15 +62,16 @@ def command(
     checks = drift_checks(loaded)
     if not checks:
         raise ConfigError(f"{envelope}: has no drift check with a `reference`: there is nothing to evaluate")
-    modes = {one.signal: one.mode for one in checks.values()}
+    modes = {one.signal: one.mode for one in checks.values() if not one.signals}
+    vectors = {one.signals: one.mode for one in checks.values() if one.signals}
     with progress(logs[0], not sys.stderr.isatty()) as tell:
-        extract = read(logs, loaded, modes, tell)
+        extract = read(logs, loaded, modes, tell, vectors=vectors)
     results: dict[str, Evaluation] = {}
     for name, one in checks.items():
         assert one.reference is not None
         assert one.reference.baseline is not None
         results[name] = evaluate(
-            extract.series[one.signal],
+            extract.vectors[one.signals] if one.signals else extract.series[one.signal],
             one.reference.baseline,
             one.detector,
             settings=one.settings,
@@ -103,11 +106,18 @@ def show(name: str, found: dict[str, Any]) -> None:
         f"  {found['alarms']} alarms in {found['hours']:.3g} h: {found['alarms_per_hour']:.3g} an hour "
         f"(95 %: {low:.3g} to {high:.3g}); always firing: {found['always_fire']['alarms_per_hour']:.4g}"
     )
+    of_one = " in one of them" if "decoupled" in found else ""
     for shift in found["shifts"]:
-        head = f"  shift of {shift['shift_deviations']:g} deviations: "
-        if not shift["trials"]:
-            click.echo(f"{head}no trial: the recordings are shorter than run-up and {found['within_s']:g} s")
-            continue
-        mean = "-" if shift["delay_mean_s"] is None else f"{shift['delay_mean_s']:.3g} s"
-        p95 = "missed" if shift["delay_p95_s"] is None else f"{shift['delay_p95_s']:.3g} s"
-        click.echo(f"{head}delay mean {mean}, P95 {p95}; {shift['missed_share']:.1%} missed in {found['within_s']:g} s")
+        show_delays(f"shift of {shift['shift_deviations']:g} deviations{of_one}", shift, found["within_s"])
+    if "decoupled" in found:
+        show_delays("one of them as at another time", found["decoupled"], found["within_s"])
+
+
+def show_delays(what: str, found: dict[str, Any], within_s: float) -> None:
+    """Print how one kind of change was found."""
+    if not found["trials"]:
+        click.echo(f"  {what}: no trial: the recordings are shorter than run-up and {within_s:g} s")
+        return
+    mean = "-" if found["delay_mean_s"] is None else f"{found['delay_mean_s']:.3g} s"
+    p95 = "missed" if found["delay_p95_s"] is None else f"{found['delay_p95_s']:.3g} s"
+    click.echo(f"  {what}: delay mean {mean}, P95 {p95}; {found['missed_share']:.1%} missed in {within_s:g} s")

@@ -1,0 +1,611 @@
+"""Drift checks of several signals: which rows there are, what is found, what is promised, from the envelope to the verdict."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import vectors as oracle
+from scipy.signal import lfilter
+
+from edge_monitor import baselines
+from edge_monitor.baselines import Baseline
+from edge_monitor.core.check_spec import CheckSpec
+from edge_monitor.core.drift import edetector, pipeline, vector
+from edge_monitor.core.engine import Engine
+from edge_monitor.core.plan import Plan
+from edge_monitor.core.samples import FLAG_END, SAMPLE, Cause, TransitionKind, Verdict
+from edge_monitor.core.signals import Signal
+from edge_monitor.envelope import EnvelopeError, load
+from edge_monitor.errors import ConfigError
+from edge_replay.calibrate import Request
+from edge_replay.cli import group
+from edge_replay.evaluate import evaluate
+from edge_replay.series import Series
+from edge_replay.vector_calibration import calibrate_vector, random_features, shrunk_precision, winsorised
+
+MS = 1_000_000
+S = 1000 * MS
+PERIOD = 10 * MS
+N = 3
+CUTS, BOUNDS = (1.0, 1.6, 2.4), (0.3, 0.15, 0.06)
+MIXING = np.array([[1.0, 0.0, 0.0], [0.6, 0.8, 0.0], [-0.3, 0.4, 0.9]])
+PRECISION = np.linalg.inv(MIXING @ MIXING.T).round(6)
+RNG = np.random.default_rng(5)
+WEIGHTS, PHASES = RNG.normal(size=(N, 8)), RNG.uniform(0, 6, 8)
+
+
+def mode(shift: float, detector: str) -> oracle.Mode:
+    """A reference around ``shift``."""
+    whitened = detector == "mahalanobis"
+    return oracle.Mode(
+        centre=(shift, shift + 0.1, -shift),
+        scale=(1.0, 2.0, 0.5),
+        sigma=(0.9, 1.0, 1.1) if whitened else (1.0,) * N,
+        mean=(0.05, 0.0, -0.1) if whitened else (0.0,) * N,
+        phi=((0.3, 0.1), (0.2, 0.0), (-0.1, 0.05)) if whitened else ((),) * N,
+        matrix=PRECISION.tolist() if whitened else WEIGHTS.T.tolist(),
+        phases=() if whitened else tuple(PHASES.tolist()),
+    )
+
+
+def check(detector: str, score: str = "shift") -> oracle.Settings:
+    """Blocks of two rows; gaps of more than 25 ms, of more than 100 ms for a block."""
+    modes = {0.0: mode(0.0, detector), 1.0: mode(1.0, detector)}
+    if detector == "mmd":
+        return oracle.Settings(modes, "mmd", 0.8, fast=0.8, slow=0.25, gap=25 * MS, block_gap=100 * MS)
+    cuts = tuple(-c for c in reversed(CUTS)) if score == "quiet" else CUTS
+    return oracle.Settings(modes, detector, 3.0, score, 2, cuts, BOUNDS, gap=25 * MS, block_gap=100 * MS, resolve=0.5)
+
+
+def table(one: oracle.Settings, *modes: float) -> tuple[float, ...]:
+    """The same for the plan."""
+    rows = []
+    for value in modes:
+        m = one.modes[value]
+        matrix = np.array(m.matrix)
+        if one.detector == "mmd":
+            params = vector.mmd_params(one.threshold, len(m.phases), one.fast, one.slow)
+            numbers = [*matrix.T.ravel().tolist(), *m.phases]
+        else:
+            params, numbers = edetector.edetector_params(one.threshold, one.cuts, one.bounds), matrix.ravel().tolist()
+        rows.append(vector.vector_row(params, m.centre, m.scale, m.sigma, m.mean, m.phi, numbers, value))
+    return pipeline.pack(
+        pipeline.DETECTORS[one.detector],
+        rows,
+        feed=baselines.SCORES[one.score],
+        block=one.block,
+        gap_ns=one.gap,
+        block_ns=one.block_gap,
+        resolve=one.resolve,
+        dimensions=N,
+    )
+
+
+NAMES = ("a", "b", "c", "mode")
+
+
+def engine(*checks: CheckSpec) -> Engine:
+    """An engine over three signals and a mode that never go stale."""
+    return Engine(Plan.build([Signal(name, "/t", max_age=None) for name in NAMES], checks))
+
+
+def spec(one: oracle.Settings, *modes: float, name: str = "d") -> CheckSpec:
+    """The check; with a mode signal where it has several."""
+    signals = NAMES if len(modes) > 1 else NAMES[:N]
+    return CheckSpec(name, "drift", signals, table=table(one, *modes))
+
+
+KINDS = {
+    "shift": check("mahalanobis"),
+    "energy": check("mahalanobis", "energy"),
+    "quiet": check("mahalanobis", "quiet"),
+    "mmd": check("mmd"),
+}
+
+Instant = tuple[int, dict[int, float | None]]
+values = st.one_of(st.floats(-4, 4).map(lambda v: round(v, 2)), st.sampled_from((None, math.nan, math.inf, 1e9)))
+components = st.dictionaries(st.integers(0, N - 1), values, min_size=1)
+whole = st.lists(st.floats(-3, 3).map(lambda v: round(v, 2)), min_size=N, max_size=N).map(lambda v: dict(enumerate(v)))
+modes = st.sampled_from((0.0, 1.0, 2.0, None)).map(lambda v: {N: v})
+steps = st.sampled_from((10, 10, 10, 10, 20, 30, 120)).map(lambda ms: ms * MS)
+streams = st.lists(st.tuples(steps, st.one_of(whole, whole, whole, components, modes)), min_size=1, max_size=50)
+
+
+def items(instants: list[Instant]) -> np.ndarray:
+    """The instants as messages."""
+    rows = []
+    for t, samples in instants:
+        for k, (signal, value) in enumerate(samples.items()):
+            flags = (FLAG_END if k == len(samples) - 1 else 0) | (int(Cause.INVALID) if value is None else 0)
+            rows.append((t, signal, flags, math.nan if value is None else value))
+    return np.array(rows, SAMPLE)
+
+
+@pytest.mark.parametrize("name", KINDS)
+@settings(max_examples=60)
+@given(streams)
+def test_engine_and_definition_agree(name: str, stream: list[tuple[int, dict[int, float | None]]]) -> None:
+    """Rows, unknowns, modes, gaps, scores and verdicts are those of the definition, instant by instant."""
+    t, instants = 0, []
+    for step, samples in [(10 * MS, {N: 0.0}), *stream]:
+        t += step
+        instants.append((t, samples))
+    one = engine(spec(KINDS[name], 0.0, 1.0))
+    expected = oracle.Check(KINDS[name], N, with_mode=True)
+    for at, samples in instants:
+        one.advance(items([(at, samples)]))
+        said, state = expected.instant(at, samples), one.checks[0]
+        assert (Verdict(state["raw"]), Cause(state["cause"])) == (said.verdict, said.cause), at
+        if said.verdict != Verdict.UNKNOWN:
+            assert state["value"] == pytest.approx(said.value, rel=1e-9, abs=1e-9)
+
+
+def test_a_row_needs_a_new_sample_of_every_signal() -> None:
+    """Signals in messages of their own make a row whenever the slowest has spoken, of the values in force then."""
+    plain = oracle.Mode((0,) * N, (1,) * N, (1,) * N, (0,) * N, ((),) * N, np.eye(N).tolist())
+    # The lowest cut is exceeded by (9, 0, 0), not by zeros: evidence rises above 1 with the first such row.
+    one = engine(spec(oracle.Settings({0.0: plain}, "mahalanobis", 1e9, "shift", 1, CUTS, BOUNDS), 0.0))
+    sent = ((0, 9.0), (1, 0.0), (0, 0.0), (2, 0.0), (0, 9.0), (2, 0.0), (0, 0.0), (2, 0.0), (0, 9.0), (1, 0.0))
+    verdicts, evidence = [], []
+    for t, (signal, value) in enumerate(sent):
+        one.advance(items([(t * MS, {signal: value})]))
+        verdicts.append(Verdict(one.checks[0]["verdict"]))
+        evidence.append(float(one.checks[0]["value"]))
+    # First row at 3 ms: (0, 0, 0), `a` having spoken twice. The second only when `b` speaks again: (9, 0, 0).
+    assert verdicts == [Verdict.UNKNOWN] * 3 + [Verdict.PASS] * 7
+    assert evidence[3:9] == [0.0] * 6
+    assert evidence[9] > 0
+
+
+def test_unknown_component() -> None:
+    """One NaN makes the check unknown with that cause and leaves no trace; the next whole row goes on."""
+    one = engine(spec(KINDS["shift"], 0.0))
+    twin = engine(spec(KINDS["shift"], 0.0))
+    rng = np.random.default_rng(1)
+    rows = [dict(enumerate(rng.normal(size=N).tolist())) for _ in range(40)]
+    for k, row in enumerate(rows[:20]):
+        one.advance(items([(k * PERIOD, row)]))
+        twin.advance(items([(k * PERIOD, row)]))
+    spoiled = {**rows[20], 1: math.nan}
+    one.advance(items([(20 * PERIOD, spoiled)]))
+    assert (Verdict(one.checks[0]["verdict"]), Cause(one.checks[0]["cause"])) == (Verdict.UNKNOWN, Cause.NAN)
+    for k, row in enumerate(rows[21:], 21):
+        one.advance(items([(k * PERIOD, row)]))
+        assert one.checks[0]["verdict"] != Verdict.UNKNOWN
+    assert np.isfinite(np.frombuffer(one.snapshot()[-8 * one.plan.pool - 64 : -64], "<f8")).all()
+
+
+def eventful() -> np.ndarray:
+    """Rows with a shift, a broken correlation, a gap, NaN, infinities and a step back of the clock."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(600, N)) @ MIXING.T
+    x[200:260, 1] += 4
+    x[350:420, 2] = rng.normal(size=70) * 2
+    x[[50, 300]] = np.nan
+    x[301, 0] = np.inf
+    t = np.arange(600) * PERIOD
+    t[150:] += 500 * MS
+    t[550:] -= 3 * S
+    found = np.zeros((600, N), SAMPLE)
+    found["t"], found["value"], found["signal"] = t[:, None], x, np.arange(N)
+    found["flags"][:, -1] = FLAG_END
+    return found.reshape(-1)
+
+
+def every() -> Engine:
+    """All kinds at once, beside a check of one signal."""
+    scalar = CheckSpec("one", "drift", ("a",), table=pipeline.pack(pipeline.CUSUM, [pipeline.Row((6.0, 0.25))]))
+    return engine(*(spec(one, 0.0, name=name) for name, one in KINDS.items()), scalar)
+
+
+def test_every_kind_fails_in_the_engine() -> None:
+    """Each kind fails on the eventful stream beside a check of one signal; after the step back all start anew."""
+    one = every()
+    rows = one.advance(eventful())
+    changed = rows[rows["kind"] == TransitionKind.CHECK]
+    for i in range(len(KINDS)):
+        assert Verdict.FAIL in changed[changed["subject"] == i]["verdict"], i
+    assert one.head["jumps"] == 1
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(0, 1800), max_size=6), st.integers(0, 1800))
+def test_cuts_and_snapshots_change_nothing(cuts: list[int], pause: int) -> None:
+    """Cut anywhere, inside a message too, or restored into another engine anywhere: same transitions, same digest."""
+    stream = eventful()
+    whole_run = every()
+    expected = whole_run.advance(stream)
+    one, rows = every(), []
+    for a, b in pairwise(sorted({0, *cuts, pause, len(stream)})):
+        if a == pause:
+            other = every()
+            other.restore(one.snapshot())
+            one = other
+        rows.append(one.advance(stream[a:b]))
+    assert np.concatenate(rows).tobytes() == expected.tobytes()
+    assert one.digest() == whole_run.digest()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"signals": NAMES[:2]}, "has 2 signals, and its reference is of 3"),
+        ({"signals": (*NAMES, "a")}, "has 5 signals"),
+        ({"table": table(KINDS["mmd"], 0.0)[:-1]}, "damaged"),
+        ({"table": table(KINDS["shift"], 0.0, 1.0)}, "several modes"),
+        ({"table": (*table(KINDS["mmd"], 0.0)[:-1], math.inf)}, "damaged"),
+    ],
+)
+def test_what_cannot_be_compiled(change: dict[str, Any], message: str) -> None:
+    """A table that does not fit the signals, or is damaged, is refused by the plan."""
+    fields: dict[str, Any] = {"signals": NAMES[:N], "table": table(KINDS["shift"], 0.0)} | change
+    with pytest.raises(ValueError, match=message):
+        engine(CheckSpec("d", "drift", **fields))
+
+
+@pytest.mark.parametrize("at", [pipeline.DIMENSIONS, pipeline.STRIDE, pipeline.BLOCK, pipeline.HEAD + pipeline.ORDER])
+@pytest.mark.parametrize("value", [0.0, 1.0, 65.0, -1.0, 1e6])
+def test_damaged_heads_are_refused(at: int, value: float) -> None:
+    """No head makes the kernels read beyond the table: it is refused, or right."""
+    broken = list(table(KINDS["mmd"], 0.0))
+    broken[at] = value
+    right = broken[at] == table(KINDS["mmd"], 0.0)[at] or (at == pipeline.HEAD + pipeline.ORDER and 0 <= value <= 6)
+    if right:
+        engine(CheckSpec("d", "drift", NAMES[:N], table=tuple(broken)))
+    else:
+        with pytest.raises(ValueError, match=r"damaged|signals"):
+            engine(CheckSpec("d", "drift", NAMES[:N], table=tuple(broken)))
+
+
+def test_a_plan_without_vectors_does_not_compile_them() -> None:
+    """Only a plan with a check of several signals asks for the kernel that has their code."""
+    scalar = CheckSpec("one", "drift", ("a",), table=pipeline.pack(pipeline.CUSUM, [pipeline.Row((6.0, 0.25))]))
+    assert not engine(scalar).plan.vectors
+    assert every().plan.vectors
+
+
+def recording(n: int, seed: int, d: int = 4, phi: float = 0.7, rho: float = 0.8, scale: float = 1.0) -> np.ndarray:
+    """AR(1) signals in different units around 5, every two of them correlated by ``rho``."""
+    rng = np.random.default_rng(seed)
+    e = math.sqrt(rho) * rng.normal(size=(n, 1)) + math.sqrt(1 - rho) * rng.normal(size=(n, d))
+    x = lfilter([math.sqrt(1 - phi * phi)], [1.0, -phi], e, axis=0)
+    return (x + 5) * np.array([1.0, 100.0, 1e-3, 1.0])[:d] * scale
+
+
+UNITS = ("m", "m", "m", "m")
+FOUR = ("a", "b", "c", "d")
+REQUEST = Request("a, b, c, d", 3600.0, signals=FOUR, units=UNITS)
+
+
+def series(x: np.ndarray, name: str = "r", mode: np.ndarray | None = None) -> Series:
+    """A recording at 100 Hz."""
+    return Series(name, "", np.arange(len(x), dtype=np.int64) * PERIOD, x, mode)
+
+
+def drives(*parts: np.ndarray) -> list[Series]:
+    """Recordings with names of their own."""
+    return [series(part, f"r{i}") for i, part in enumerate(parts)]
+
+
+@pytest.fixture(scope="module")
+def reference() -> Baseline:
+    """Four recordings of five minutes."""
+    return calibrate_vector(drives(*(recording(30_000, i) for i in range(4))), REQUEST)
+
+
+@pytest.fixture(scope="module")
+def energy() -> Baseline:
+    """The same for noise and correlation."""
+    request = Request("a, b, c, d", 3600.0, signals=FOUR, units=UNITS, score="energy")
+    return calibrate_vector(drives(*(recording(30_000, i) for i in range(4))), request)
+
+
+def test_shrinkage() -> None:
+    """The precision is the inverse covariance where rows abound, and well conditioned where they don't or signals are
+    copies; one wild value changes little."""
+    rng = np.random.default_rng(6)
+    mixing = rng.normal(size=(8, 8))
+    x = rng.normal(size=(100_000, 8)) @ mixing
+    np.testing.assert_allclose(shrunk_precision(x)[1] @ (mixing.T @ mixing), np.eye(8), atol=0.1)
+    assert np.linalg.cond(shrunk_precision(rng.normal(size=(5, 8)))[1]) < 1e6
+    copies = np.repeat(rng.normal(size=(1000, 1)), 3, axis=1)
+    assert np.isfinite(shrunk_precision(copies)[1]).all()
+    wild = rng.normal(size=(1000, 3))
+    wild[5, 1] = 1e6
+    np.testing.assert_allclose(shrunk_precision(winsorised(wild))[1], np.eye(3), atol=0.2)
+
+
+def test_features_are_a_gaussian_kernel() -> None:
+    """The mean product of two rows' features is the Gaussian kernel of their Mahalanobis distance."""
+    rng = np.random.default_rng(7)
+    mixing = rng.normal(size=(3, 3))
+    z = rng.normal(size=(2000, 3)) @ mixing
+    weights, phases = random_features(z, 100_000, 1)
+    made = np.sqrt(2 / len(phases)) * np.cos(z[:6] @ weights + phases)
+    root = np.linalg.cholesky(shrunk_precision(winsorised(z))[1])
+    u = z @ root
+    chosen = np.random.default_rng(1).choice(2000, 200, replace=False)
+    pairs = u[chosen]
+    distances = ((pairs[:, None] - pairs[None]) ** 2).sum(axis=2)[np.triu_indices(200, 1)]
+    kernel = np.exp(-((u[:6, None] - u[None, :6]) ** 2).sum(axis=2) / np.median(distances))
+    np.testing.assert_allclose(made @ made.T, kernel, atol=0.02)
+
+
+def test_promise_in_short(reference: Baseline, energy: Baseline) -> None:
+    """Both scores are calibrated on clean recordings, and on three simulated hours alarm about as seldom as promised."""
+    for one in (reference, energy):
+        assert one.calibrated, one.header["reasons"]
+        found = evaluate([series(recording(360_000, s)) for s in (50, 51, 52)], one, "mahalanobis", sizes=(), trials=0)
+        assert found.calibrated
+        assert found.alarms <= 4
+        assert found.hours == pytest.approx(3, rel=1e-2)
+
+
+def test_what_each_finds(reference: Baseline, energy: Baseline) -> None:
+    """`shift` finds one signal's shift by half a deviation, `energy` a correlation alone, `mmd` both."""
+    drive = [series(recording(60_000, 60))]
+    shift = evaluate(drive, reference, "mahalanobis", sizes=(0.5, 1.0), trials=30).document()
+    assert [one["missed_share"] for one in shift["shifts"]] == [0.0, 0.0]
+    assert shift["shifts"][1]["delay_mean_s"] < shift["shifts"][0]["delay_mean_s"] < 30
+    noise = evaluate(drive, energy, "mahalanobis", sizes=(), trials=30).document()
+    assert noise["decoupled"]["missed_share"] == 0.0
+    assert noise["decoupled"]["delay_mean_s"] < 20
+    features = evaluate(drive, reference, "mmd", sizes=(1.0,), trials=20).document()
+    assert (features["calibrated"], features["shifts"][0]["missed_share"]) == (False, 0.0)
+    assert features["decoupled"]["missed_share"] <= 0.1
+    assert shift["always_fire"]["alarms_per_hour"] > 1000
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_scale_does_not_matter(reference: Baseline, scale: float) -> None:
+    """In other units the same recordings give the same cuts, bounds and thresholds, and the same alarms."""
+    other = calibrate_vector(drives(*(recording(30_000, i, scale=scale) for i in range(4))), REQUEST)
+    np.testing.assert_allclose(other.arrays["cuts"], reference.arrays["cuts"], rtol=1e-6)
+    np.testing.assert_array_equal(other.arrays["bounds"], reference.arrays["bounds"])
+    thresholds = [one.header["detectors"]["mmd"]["threshold"] for one in (other, reference)]
+    assert thresholds[0] == pytest.approx(thresholds[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("spoiled", ["nan", "gap", "constant", "infinity"])
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+@pytest.mark.parametrize("detector", ["mahalanobis", "mmd"])
+def test_nothing_disables_a_detector(reference: Baseline, detector: str, spoiled: str, scale: float) -> None:
+    """After a NaN, a gap, a constant stretch or an infinity in one signal, at any scale, a shift is still found."""
+    one = Baseline(
+        reference.header,
+        {**reference.arrays, **{name: reference.arrays[name] * scale for name in ("centre", "scale")}},
+    )
+    x = recording(30_000, 80, scale=scale)
+    x[9000:9400, 1] = {"nan": np.nan, "gap": np.nan, "constant": x[9000, 1], "infinity": np.inf}[spoiled]
+    if spoiled in ("nan", "infinity"):
+        x[9001:9400] = recording(30_000, 80, scale=scale)[9001:9400]
+    x[25_000:, 2] += 3 * 1e-3 * scale
+    rows = np.array(one.table(detector))
+    statistic, alarm = np.empty(len(x)), np.zeros(len(x), np.uint8)
+    pool = np.zeros(vector.pool_size(rows.tolist()))
+    with np.errstate(all="ignore"):
+        vector.vector_many(x, rows, pool, statistic, alarm)
+    assert alarm[25_000:26_500].any()
+    assert not alarm[12_000:25_000].any()
+    assert np.isfinite(pool).all()
+
+
+REFUSED = {
+    "constant": (
+        [np.column_stack([recording(20_000, i, 3), np.full(20_000, 5.0)]) for i in range(3)],
+        "signal d is constant in the reference",
+    ),
+    "one recording": ([recording(60_000, 1)], "only 1 recording"),
+    "few": ([recording(600, i) for i in range(3)], "50 and 100 are needed"),
+    "another drive": ([recording(30_000, 1), recording(30_000, 2), recording(30_000, 3, rho=0.0)], "differ from each"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals(name: str, tmp_path: Path) -> None:
+    """What nothing can be promised of is not calibrated and says why; the file is written all the same, and loads."""
+    parts, reason = REFUSED[name]
+    one = calibrate_vector(drives(*parts), REQUEST)
+    assert not one.calibrated
+    assert any(reason in said for said in one.header["reasons"]), one.header["reasons"]
+    one.save(tmp_path / "b.npz")
+    for detector in ("mahalanobis", "mmd"):
+        assert baselines.load(tmp_path / "b.npz").table(detector)[pipeline.CALIBRATED] == 0
+
+
+def test_modes(tmp_path: Path) -> None:
+    """Each mode has its own centre and precision, and they are used."""
+    parts = []
+    for i in range(4):
+        x = recording(40_000, i, phi=0.5)
+        x[20_000:] = 3 * x[20_000:]
+        parts.append(series(x, f"r{i}", np.repeat([1.0, 2.0], 20_000)))
+    request = Request("a, b, c, d", 3600.0, mode_signal="mode", signals=FOUR, units=UNITS)
+    one = calibrate_vector(parts, request)
+    assert one.calibrated, one.header["reasons"]
+    assert one.modes == (1.0, 2.0)
+    np.testing.assert_allclose(one.arrays["centre"][1] / one.arrays["centre"][0], 3, rtol=0.05)
+    found = evaluate([series(parts[0].x, "e", parts[0].mode)], one, "mahalanobis", sizes=(), trials=0)
+    assert found.alarms <= 1
+
+
+def test_round_trip(tmp_path: Path, reference: Baseline) -> None:
+    """A file gives back what was saved, its digest is in the table, and the same recordings give the same bytes."""
+    digest = reference.save(tmp_path / "b.npz")
+    found = baselines.load(tmp_path / "b.npz")
+    assert (found.digest, found.signals, found.units, found.several) == (digest, FOUR, UNITS, True)
+    for name in baselines.VECTOR_ARRAYS:
+        np.testing.assert_array_equal(found.arrays[name], reference.arrays[name])
+    words = [int(digest[i : i + 8], 16) for i in range(0, 64, 8)]
+    for detector in ("mahalanobis", "mmd"):
+        made = found.table(detector)
+        assert list(made[pipeline.DIGEST : pipeline.HEAD]) == words
+        assert made[pipeline.CALIBRATED] == (detector == "mahalanobis")
+    again = calibrate_vector(drives(*(recording(30_000, i) for i in range(4))), REQUEST)
+    assert again.save(tmp_path / "again.npz") == digest
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        ("signals", ["a", "b", "c"]),
+        ("signals", "abcd"),
+        ("signals", ["a", "b", "c", 4]),
+        ("units", ["m"]),
+        ("units", None),
+        ("centre", np.zeros((1, 3))),
+        ("scale", np.zeros((1, 4))),
+        ("mean", np.full((1, 4), np.nan)),
+        ("precision", np.ones((1, 4, 4))),
+        ("precision", np.triu(np.ones((1, 4, 4)))),
+        ("precision", -np.eye(4)[None]),
+        ("precision", np.eye(4)),
+        ("weights", np.zeros((1, 4, 255))),
+        ("phases", np.zeros((1, 0))),
+        ("phases", np.zeros(())),
+        ("phases", np.zeros((1, 2000))),
+        ("phi", np.zeros((1, 4, 5))),
+        ("order", np.array([7.0])),
+        ("detectors", {"cusum": {"threshold": 1.0}}),
+        ("detectors", {"mmd": {"threshold": "high"}}),
+    ],
+)
+def test_wrong_contents_are_refused(tmp_path: Path, reference: Baseline, change: str, value: Any) -> None:
+    """One line says which file is no reference, and how to have one; no wrong number or shape gets through."""
+    header, arrays = dict(reference.header), dict(reference.arrays)
+    if change in arrays:
+        arrays[change] = value
+    else:
+        header[change] = value
+    Baseline(header, arrays).save(tmp_path / "b.npz")
+    with pytest.raises(ConfigError, match=r"b.npz: .*make it anew"):
+        baselines.load(tmp_path / "b.npz")
+
+
+def test_too_large_to_be_loaded(tmp_path: Path, reference: Baseline) -> None:
+    """A reference that no loader would take is not written."""
+    arrays = {name: np.repeat(array, 64, axis=0) for name, array in reference.arrays.items()}
+    arrays["weights"] = np.zeros((64, 64, 1024))
+    with pytest.raises(ValueError, match="fewer signals at once, or in fewer modes"):
+        Baseline(reference.header, arrays).save(tmp_path / "b.npz")
+    assert not (tmp_path / "b.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("detector", "changes", "message"),
+    [
+        ("edetector", {}, "don't belong together"),
+        ("mmd", {"fast": 0.001, "slow": 0.01}, "`slow` must be above 0 and below `fast`"),
+        ("mahalanobis", {"speed": 1.0}, "no setting `speed`"),
+    ],
+)
+def test_settings_that_do_not_fit(reference: Baseline, detector: str, changes: dict[str, float], message: str) -> None:
+    """Detectors of one signal and settings that a detector does not have are refused."""
+    with pytest.raises(ValueError, match=message):
+        reference.table(detector, **changes)
+
+
+HEAD = """edge_monitor: 1
+envelope: {id: e, version: 1, vehicle: v}
+defaults: {max_age: 1 s}
+signals:
+  a: {topic: /m, field: "data[0]", unit: m}
+  b: {topic: /m, field: "data[1]", unit: m}
+  c: {topic: /m, field: "data[2]", unit: m}
+  d: {topic: /m, field: "data[3]", unit: m}
+checks:
+"""
+
+
+def write(folder: Path, checks: str, signals: str = "") -> Path:
+    """An envelope in ``folder``."""
+    path = folder / "e.yaml"
+    path.write_text(HEAD.replace("checks:\n", f"{signals}checks:\n") + checks, "utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("check", "message"),
+    [
+        ("{kind: drift}", r"e.yaml:10:\d+: checks.x.signal: is required"),
+        ("{kind: drift, detector: mahalanobis, signal: a, reference: b.npz}", "checks.x.signal: has no meaning for `mah"),
+        ("{kind: drift, detector: mmd, reference: b.npz}", "checks.x.signals: is required by `mmd`"),
+        ("{kind: drift, signals: [a, b], reference: b.npz}", "checks.x.signals: has no meaning for `edetector`"),
+        ("{kind: drift, detector: mmd, signals: [a]}", r"checks.x.signals: needs at least 2 entries, got 1"),
+        ("{kind: drift, detector: mmd, signals: [a, b, a, d], reference: b.npz}", r"signals\[2\]: names `a` once more"),
+        ("{kind: drift, detector: mmd, signals: [a, b, c, z], reference: b.npz}", r"signals\[3\]: no signal is named `z`"),
+        ("{kind: drift, detector: mmd, signals: [a, b, d, c], reference: b.npz}", "of signals `a, b, c, d`, not of `a, b"),
+        ("{kind: drift, detector: mahalanobis, signals: [a, b, c, d]}", "checks.x.reference: is required by `mahalanobis`"),
+        (
+            "{kind: drift, detector: mahalanobis, signals: [a, b, c, d], reference: b.npz, score: quiet}",
+            "checks.x.score: is `shift` in the reference",
+        ),
+        ("{kind: drift, signal: a, reference: b.npz}", "was made of signals `a, b, c, d`, not of `a`"),
+        (
+            "{kind: drift, detector: mmd, signals: [a, b, c, d], reference: b.npz, settings: {fats: 1}}",
+            "checks.x.settings: does not fit `mmd`",
+        ),
+    ],
+)  # fmt: skip
+def test_envelope_mistakes(tmp_path: Path, reference: Baseline, check: str, message: str) -> None:
+    """Each mistake is told with its place and how to mend it."""
+    reference.save(tmp_path / "b.npz")
+    with pytest.raises(EnvelopeError, match=message):
+        load(write(tmp_path, f"  x: {check}\n"))
+
+
+def jsonl(path: Path, x: np.ndarray) -> Path:
+    """A recording of messages with four values."""
+    lines = [
+        json.dumps({"t": k / 100, "topic": "/m", "data": [float(v) if np.isfinite(v) else None for v in row]})
+        for k, row in enumerate(x)
+    ]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+def test_calibrate_evaluate_run(tmp_path: Path) -> None:
+    """From recordings to references, figures and, in a replay, the broken correlation found after it began."""
+    checks = (
+        "  alike: {kind: drift, detector: mahalanobis, signals: [a, b, c, d], score: energy, reference: refs/e.npz,"
+        " false_alarms: 1 per 1 h}\n"
+        "  shape: {kind: drift, detector: mmd, signals: [a, b, c, d], score: energy, reference: refs/e.npz,"
+        " false_alarms: 1 per 1 h}\n"
+    )
+    envelope = write(tmp_path, checks)
+    logs = [str(jsonl(tmp_path / f"r{i}.jsonl", recording(12_000, i, phi=0.5))) for i in range(3)]
+    arguments = ["-e", str(envelope), "--json"]
+    done = CliRunner().invoke(
+        group, ["calibrate", *logs, *arguments, "--out", str(tmp_path / "refs")], standalone_mode=False
+    )
+    assert done.exception is None, done.output
+    (made,) = json.loads(done.stdout)["references"]
+    assert made["calibrated"], made["reasons"]
+    assert made["signals"] == list(FOUR)
+    broken = recording(12_000, 9, phi=0.5)
+    broken[8000:, 1] = recording(12_000, 10, phi=0.5)[8000:, 1]
+    log = str(jsonl(tmp_path / "bad.jsonl", broken))
+    done = CliRunner().invoke(group, ["evaluate", logs[0], *arguments, "--trials", "5"], standalone_mode=False)
+    assert done.exception is None, done.output
+    found = json.loads(done.stdout)["checks"]
+    assert [found[name]["calibrated"] for name in ("alike", "shape")] == [True, False]
+    assert found["alike"]["decoupled"]["missed_share"] == 0
+    done = CliRunner().invoke(group, ["evaluate", logs[0], "-e", str(envelope), "--trials", "3"], standalone_mode=False)
+    assert re.search(r"one of them as at another time: delay mean [\d.]+ s", done.output), done.output
+    done = CliRunner().invoke(
+        group, ["run", log, "-e", str(envelope), "--jsonl", str(tmp_path / "ev.jsonl")], standalone_mode=False
+    )
+    assert done.exception is None, done.output
+    events = [json.loads(line) for line in (tmp_path / "ev.jsonl").read_text().splitlines()]
+    times = [e["t_s"] for e in events if e["type"] == "check.fail" and e["subject"] == "alike"]
+    assert times and times[0] == pytest.approx(80, abs=10) and times[0] > 80
