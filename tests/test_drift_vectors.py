@@ -564,6 +564,18 @@ def test_envelope_mistakes(tmp_path: Path, reference: Baseline, check: str, mess
         load(write(tmp_path, f"  x: {check}\n"))
 
 
+def test_the_example_of_the_documents_loads(root: Path, tmp_path: Path) -> None:
+    """The envelope of docs/checks/drift.md is one, and both of its checks watch the four motors."""
+    text = (root / "docs/checks/drift.md").read_text("utf-8")
+    (example,) = re.findall(r"^```yaml\n(edge_monitor.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (tmp_path / "e.yaml").write_text(example, "utf-8")
+    found = load(tmp_path / "e.yaml", references=False)
+    assert not found.warnings
+    assert {spec.name: spec.signals for spec in found.checks} == dict.fromkeys(
+        ("motors_alike", "motors_new"), ("m1", "m2", "m3", "m4")
+    )
+
+
 def jsonl(path: Path, x: np.ndarray) -> Path:
     """A recording of messages with four values."""
     lines = [
