@@ -1,0 +1,1 @@
+"""What consumers get from the monitor: heartbeats and leases as bytes."""
