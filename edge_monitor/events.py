@@ -225,6 +225,12 @@ def from_odd(change: OddChange) -> Event:
     return Event(change.type, "odd", change.t_effective, change.t_decided, severity, payload)
 
 
+def from_blocked(payload: Payload, t: int) -> Event:
+    """What an action gate held back (``action_gate.Verdict.record``); ``t``: where the stream stood when it was told."""
+    rest = {key: value for key, value in payload.items() if key != "subject"}
+    return Event("action.blocked", payload["subject"], t, t, "marginal", rest, (payload["gate"],))
+
+
 def from_damage(damage: Damage, t: int) -> Event:
     """A part of the input that could not be read; ``t``: where the stream stood."""
     payload: Payload = {"where": damage.where, "what": damage.what}
