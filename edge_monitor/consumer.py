@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -303,6 +304,12 @@ class Consumer:
 def boottime_ns() -> int:
     """The clock of the monitor and of consumers on its machine: monotonic, and suspend counts."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def headers() -> Path:
+    """The folder of ``edge_lease.h`` and ``edge_action.h``, for a C compiler's ``-I``."""
+    packaged = Path(__file__).parent / "consumer_c"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "consumer"
 
 
 class Subscriber:
