@@ -55,6 +55,7 @@ def test_every_rule_names_a_test_that_exists():
     named = set(re.findall(r"`(test_\w+)`", TEXT))
     others = {
         "test_a_waived_go_is_a_go", "test_other_gates_and_topics_are_no_trouble", "test_wrong_settings_are_usage_errors",
+        "test_settings_at_their_ends_are_taken",
         "test_a_silent_publisher_is_no_go_within_the_timeout", "test_an_address_that_is_none_is_a_usage_error",
         "test_the_consumer_needs_neither_numba_nor_numpy",
     }  # fmt: skip
