@@ -183,8 +183,11 @@ def test_shortening_needs_no_range():
         ({"commands": {"climb": Range(1, 0)}}, "climb"),
         ({"commands": {"climb": Range(NAN, 1)}}, "climb"),
         ({"commands": {"climb": Range(0, INF)}}, "climb"),
+        ({"commands": {"climb": Range(-INF, 0)}}, "climb"),
         ({"commands": {"": Range(0, 1)}}, "0 bytes"),
         ({"budgets": {"drop": -1}}, "drop"),
+        ({"budgets": {"drop": 1 << 32}}, "drop"),
+        ({"budgets": {"drop": 1}, "used": {"drop": 1 << 32}}, "drop"),
         ({"budgets": {"drop": 1}, "stops": ["drop"]}, "each in one"),
         ({"stops": [f"stop{i}" for i in range(17)]}, "16 names"),
         ({"used": {"lift": 1}}, "lift"),
@@ -195,6 +198,23 @@ def test_a_scope_that_is_none_is_a_usage_error(arguments, says):
     """Limits that make no sense are refused with their name."""
     with pytest.raises(UsageError, match=says):
         ActionGate("continue", **arguments)
+
+
+def test_a_scope_at_its_ends_is_taken():
+    """Sixteen names, a range of one value, a speed of zero and the greatest budget are in order."""
+    stops = [f"stop{i}" for i in range(14)]
+    most = (1 << 32) - 1
+    scope = ActionGate(
+        "continue",
+        max_speed=0,
+        commands={"flaps": Range(2, 2)},
+        budgets={"drop": most},
+        stops=stops,
+        used={"drop": most},
+    )
+    assert scope.command("flaps", 3, GO, 0).granted == scope.command("flaps", 2, GO, 0).granted == (2,)
+    assert scope.action("drop", GO, 0).rule == Rule.BUDGET
+    assert scope.velocity((1, 0, 0), GO, 0).granted == STOP
 
 
 def test_what_was_held_back_is_journaled(tmp_path):
