@@ -1,4 +1,5 @@
-"""Bytes to samples: what one message costs, beside the full decode by rosbags (ULog: beside ``struct``).
+"""Bytes to samples: what one message costs, beside the full decode by rosbags (ULog: beside ``struct``; MessagePack:
+beside msgspec's and msgpack's decode and the access to the same fields).
 
 A batch is 1 MiB of messages at odd addresses, as a recording's chunk is. CPU time, best of several passes.
 """
@@ -10,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgpack
+import msgspec
 import numpy as np
 from rosbags.typesys import Stores, get_typestore
 
@@ -117,6 +120,46 @@ def ulog_row(passes: int) -> dict[str, Any]:
     return row("layout_ulog", ours, {"struct": peer})
 
 
+def imu_map() -> dict[str, Any]:
+    """An Imu as a map, as a publisher without ROS sends it."""
+    vector = {"x": 0.1, "y": -0.2, "z": 9.8}
+    return {
+        "header": {"stamp": {"sec": 9, "nanosec": 5}, "frame_id": "base_link"},
+        "orientation": {"x": 0.0, "y": 0.0, "z": 0.0, "w": 1.0},
+        "orientation_covariance": [0.01 * i for i in range(9)],
+        "angular_velocity": vector,
+        "angular_velocity_covariance": [0.01 * i for i in range(9)],
+        "linear_acceleration": vector,
+        "linear_acceleration_covariance": [0.01 * i for i in range(9)],
+    }
+
+
+def imu_fields(decoded: Any) -> tuple[float, float, int, int]:
+    """What the three monitored fields need of a decoded map."""
+    stamp = decoded["header"]["stamp"]
+    return decoded["angular_velocity"]["z"], decoded["linear_acceleration"]["x"], stamp["sec"], stamp["nanosec"]
+
+
+def scan_min(decoded: Any) -> float:
+    """The least range of a decoded map."""
+    return min(decoded["ranges"])
+
+
+def msgpack_row(
+    label: str, message: Any, wanted: Wanted, access: Callable[[Any], Any], passes: int, definition: str = ""
+) -> dict[str, Any]:
+    """Nanoseconds a MessagePack message, beside decoding it and taking the same fields."""
+    raw = msgpack.packb(message)
+    batch = batch_of(raw)
+    extractor = extractor_of(Channel(0, "/t", "", "msgpack", "none", definition), wanted)
+    ours = best(lambda: extractor.extract(batch), passes) / len(batch.messages) * 1e9
+    few = max(len(batch.messages) // 20, 1)
+    peers = {}
+    for name, decode in (("msgspec", msgspec.msgpack.Decoder().decode), ("msgpack", msgpack.unpackb)):
+        peers[name] = best(lambda decode=decode: [access(decode(raw)) for _ in range(few)], passes) / few * 1e9
+    return row(label, ours, peers)
+
+
 def row(label: str, ours: float, peers: dict[str, float]) -> dict[str, Any]:
     """One line of the benchmark table."""
     ratios = {name: round(value / ours, 1) for name, value in peers.items()}
@@ -134,6 +177,8 @@ def rows(quick: bool = False) -> list[dict[str, Any]]:
         ros2_row("layout_laserscan_p05", "sensor_msgs/msg/LaserScan", PERCENTILE, passes),
         ros2_row("layout_diagnostics", "diagnostic_msgs/msg/DiagnosticArray", DIAGNOSTICS, passes),
         ulog_row(passes),
+        msgpack_row("layout_msgpack_imu", imu_map(), IMU, imu_fields, passes),
+        msgpack_row("layout_msgpack_scan_min", {"ranges": [0.5 + i for i in range(720)]}, SCAN, scan_min, passes),
     ]
 
 

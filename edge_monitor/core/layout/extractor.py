@@ -11,9 +11,13 @@ import numpy as np
 from ..messages import Batch, Channel
 from ..samples import FLAG_END, MESSAGE, SAMPLE, Cause
 from ..signals import Signal
+from .arrays import WIDTHS, FloatArray, compile_array, resolve_element
 from .definitions import Definition, LayoutError, short_name
 from .fields import STAMP, TEXT, Path, resolve
 from .formats import parse
+from .msgpack import Document, compile_tree, declare, resolve_path
+from .msgpack_walk import NODE, NUMBER, OPEN
+from .msgpack_walk import TEXT as IS_TEXT
 from .ops import OP, Op
 from .program import ENCODINGS, Fill, Row, Want, compile_program
 from .reduce import REDUCERS
@@ -34,6 +38,10 @@ class Problem:
     message: str
 
 
+#: What a channel's messages are read by.
+Schema = Definition | Document | FloatArray
+
+
 class Extractor:
     """Reads the fields that ``signals`` name out of serialized messages.
 
@@ -52,12 +60,15 @@ class Extractor:
         self._topics = [topic_key(signal.topic, 0) for signal in signals]
         self._channels = np.zeros(0, CHANNEL)
         self._slots = np.zeros(0, SLOT)
-        self._ops = np.zeros(0, OP)
+        self._ops = np.zeros(len(signals), OP)  # the first rows: what each signal's values have proved to be
+        self._ops["prim"] = [NUMBER if signal.values or _scaled(signal) else OPEN for signal in signals]
+        self._nodes = np.zeros(0, NODE)
+        self._keys = np.zeros(0, np.uint8)
         self._values = np.empty(CAPACITY if any(signal.reduce for signal in signals) else 0)
         self._work = np.zeros(WORK, np.int64)
         self._out = np.zeros(1024, SAMPLE)
         self._constants: dict[int, Mapping[str, float]] = {}
-        self._text_signals: set[str] = set()
+        self._names = {signal.name: index for index, signal in enumerate(signals)}
 
     def add_channel(self, channel: Channel) -> list[Problem]:
         """Compile what the signals want of a channel; a channel with the same number is replaced.
@@ -68,13 +79,13 @@ class Extractor:
         problems: list[Problem] = []
         wants: dict[Path, list[tuple[int, Signal]]] = {}
         present: list[int] = []
-        definition: Definition | LayoutError | None = None
+        definition: Schema | LayoutError | None = None
         for index, signal in enumerate(self.signals):
             if self._topics[index] != topic or not signal.topic:  # derived signals and bins come from no channel
                 continue
             try:
                 if signal.type is not None and short_name(signal.type) != short_name(channel.type):
-                    message = f"{channel.topic} is {channel.type}, not {signal.type}"
+                    message = f"{channel.topic} is {channel.type or 'of no stated type'}, not {signal.type}"
                     raise LayoutError(message, Cause.TYPE_MISMATCH)
                 if not signal.field:
                     present.append(index)
@@ -83,7 +94,7 @@ class Extractor:
                     definition = self._define(channel)
                 if isinstance(definition, LayoutError):
                     raise definition
-                path = resolve(definition, signal.field, signal.reduce)
+                path = _resolve(definition, signal)
                 wants.setdefault(path, []).append((index, signal))
             except LayoutError as error:
                 problems.append(Problem(index, error.cause, f"{signal.name}: {error}"))
@@ -108,6 +119,8 @@ class Extractor:
                 self._channels,
                 self._slots,
                 self._ops,
+                self._nodes,
+                self._keys,
                 table.rows,
                 table.letters,
                 table.filled,
@@ -126,15 +139,20 @@ class Extractor:
         return {number: int(count) for number, count in enumerate(self._channels["messages"].tolist())}
 
     def is_text(self, signal: str) -> bool:
-        """Whether the values of this signal are numbers of texts, as a channel that was added has it."""
-        return signal in self._text_signals
+        """Whether the values of this signal are numbers of texts, as a channel or its first message has it."""
+        index = self._names.get(signal)
+        return index is not None and bool(self._ops[index]["prim"] == IS_TEXT)
 
     def constants(self, channel: int) -> Mapping[str, float]:
         """Number constants (enumerations) in the definition of a channel's type, where a signal needed it."""
         return self._constants.get(channel, {})
 
-    def _define(self, channel: Channel) -> Definition | LayoutError:
+    def _define(self, channel: Channel) -> Schema | LayoutError:
         try:
+            if channel.encoding == "msgpack":
+                return declare(channel.definition)
+            if channel.encoding in WIDTHS:
+                return FloatArray(WIDTHS[channel.encoding], channel.schema == "stamp")
             if channel.encoding not in ENCODINGS:
                 raise LayoutError(f"{channel.topic}: messages encoded as {channel.encoding} cannot be read")
             definition = parse(channel)
@@ -146,7 +164,7 @@ class Extractor:
     def _install(
         self,
         channel: Channel,
-        definition: Definition | LayoutError | None,
+        definition: Schema | LayoutError | None,
         wants: Mapping[Path, Sequence[tuple[int, Signal]]],
         present: Sequence[int],
     ) -> None:
@@ -154,6 +172,7 @@ class Extractor:
         order = sorted([*present, *(index for group in wants.values() for index, _ in group)])
         fills = {index: self._fill(channel, slot, index, slot == len(order) - 1) for slot, index in enumerate(order)}
         rows = [Row(Op.PRESENT, fill=fills[index]) for index in present]
+        leaves: list[Row] = []
         targets = []
         for path, group in wants.items():
             if path.leaf == STAMP and not channel.receive_time:
@@ -163,11 +182,20 @@ class Extractor:
                 continue
             mine = [fills[index] for index, _ in group]
             if path.leaf == TEXT:
-                self._text_signals.update(signal.name for _, signal in group)
+                self._ops["prim"][[index for index, _ in group]] = IS_TEXT
                 mine = [Fill(fill.slot, fill.signal, fill.flags) for fill in mine]
             targets.append(Want(path, tuple(mine)))
         if isinstance(definition, Definition):
             rows += compile_program(definition, ENCODINGS[channel.encoding], targets)
+        elif isinstance(definition, FloatArray):
+            rows += compile_array(definition, targets)
+        elif isinstance(definition, Document):
+            tree = compile_tree(definition, targets)
+            first = len(self._ops) + len(rows) + len(tree.rows) + 1
+            rows += tree.moved(len(self._nodes), first)
+            leaves = tree.leaves
+            self._nodes = np.concatenate([self._nodes, tree.packed(len(self._nodes), first, len(self._keys))])
+            self._keys = np.concatenate([self._keys, np.frombuffer(bytes(tree.keys), np.uint8)])
         rows.append(Row(Op.END))
 
         if channel.id >= len(self._channels):
@@ -179,7 +207,7 @@ class Extractor:
         row["header"] = channel.encoding == "cdr" and bool(targets)
         slots = [(fills[index].signal, fills[index].flags, index in present) for index in order]
         self._slots = np.concatenate([self._slots, np.array(slots, SLOT)])
-        self._ops = np.concatenate([self._ops, np.array([_packed(row) for row in rows], OP)])
+        self._ops = np.concatenate([self._ops, np.array([_packed(row) for row in rows + leaves], OP)])
 
     def _fill(self, channel: Channel, slot: int, index: int, last: bool) -> Fill:
         signal = self.signals[index]
@@ -194,6 +222,18 @@ def warm() -> None:
     """Compile the kernels, or load them from the cache."""
     extractor = Extractor((), ("",))
     extractor.extract(Batch(np.zeros(0, np.uint8), np.zeros(0, MESSAGE)))
+
+
+def _scaled(signal: Signal) -> bool:
+    return signal.scale != 1.0 or signal.offset != 0.0
+
+
+def _resolve(schema: Schema, signal: Signal) -> Path:
+    if isinstance(schema, Document):
+        return resolve_path(signal.field, signal.reduce)
+    if isinstance(schema, FloatArray):
+        return resolve_element(schema, signal.field, signal.reduce)
+    return resolve(schema, signal.field, signal.reduce)
 
 
 def _with_cause(fill: Fill, cause: Cause) -> Fill:

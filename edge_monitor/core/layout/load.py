@@ -26,6 +26,8 @@ CODES = {
     "float32": FLOAT32,
     "float64": FLOAT64,
 }
+#: Size of each of these types in bytes, by code.
+SIZES_BY_CODE = (1, 1, 1, 2, 2, 4, 4, 8, 8, 4, 8)
 
 
 @inlined
@@ -84,3 +86,20 @@ def load_number(data, at, code, swap):  # type: ignore[no-untyped-def]
     elif code == UINT64:
         return np.float64(load64(data, at, swap))
     return np.float64(np.uint64(load64(data, at, swap)).view(np.int64))
+
+
+@inlined
+def gather(data, first, count, stride, prim, swap, values):  # type: ignore[no-untyped-def]
+    """``values[i]`` = number ``i`` of a list. The usual types have loops of their own, without a branch an element."""
+    if prim == FLOAT32 and not swap:
+        for i in range(count):
+            values[i] = load_number(data, first + i * stride, FLOAT32, False)
+    elif prim == FLOAT64 and not swap:
+        for i in range(count):
+            values[i] = load_number(data, first + i * stride, FLOAT64, False)
+    elif prim == UINT8:
+        for i in range(count):
+            values[i] = load_number(data, first + i * stride, UINT8, False)
+    else:
+        for i in range(count):
+            values[i] = load_number(data, first + i * stride, prim, swap)

@@ -12,7 +12,8 @@ import numpy as np
 
 #: ``slot``: place among the channel's samples; ``signal``, ``flags``: what goes into the sample; ``align``: bytes (1 in
 #: formats without alignment); ``prim``: a number type, reducer or loop depth; ``a b c``: see :class:`Op`; the sample's
-#: value is ``raw * scale + offset``.
+#: value is ``raw * scale + offset``. Behind a ``TREE``'s program stand rows that its leaves point to (``msgpack.py``).
+#: The first rows of a pool are no instructions, but one a signal: ``prim`` says whether it is a number or a text.
 OP = np.dtype(
     [
         ("code", "<i4"),
@@ -54,3 +55,6 @@ class Op(IntEnum):
     GUARD = 18  #: unless loop ``prim`` is at element a, skip b instructions
     SAVE = 19  #: remember the cursor for loop ``prim``
     RESTORE = 20  #: return to it
+    TREE = 21  #: walk the whole message as MessagePack by the tree at node a; a reduction lacks something: skip b
+    REST = 22  #: what is left of the message is a list of stride a
+    STAMP_NS = 23  #: * receive time minus the stamp at base + a (int64, ns), seconds

@@ -202,7 +202,7 @@ class _Compiler:
         if want.path.leaf == STAMP:
             return [Row(Op.STAMP, prim=CODES[plain], a=begin, fill=fill) for fill in want.fills]
         vector = Row(Op.GATHER, prim=CODES[plain], a=begin, b=len(members), c=SIZES[plain])
-        return [Row(Op.CLEAR), vector, *_reduce(want.fills)]
+        return [Row(Op.CLEAR), vector, *reduce_rows(want.fills)]
 
     def take_all(self, item: Field, want: Want, level: int, start: Cursor) -> list[Row]:
         """Instructions that read the list at hand as a whole; its first element is at ``start``."""
@@ -210,7 +210,7 @@ class _Compiler:
             return [Row(Op.COUNT, prim=-1, fill=fill) for fill in want.fills]
         element = replace(item, length=None)
         offset, number, _, _ = self.sizes.locate(element, want.path.steps, level, start)
-        return [Row(Op.CLEAR), Row(Op.GATHER, prim=CODES[number.type], a=offset), *_reduce(want.fills)]
+        return [Row(Op.CLEAR), Row(Op.GATHER, prim=CODES[number.type], a=offset), *reduce_rows(want.fills)]
 
     def loop(self, item: Field, wants: Sequence[Want], level: int) -> None:
         """Walk the elements one by one: once for each ``[*]`` path, and once for all that is read at an index."""
@@ -226,7 +226,7 @@ class _Compiler:
         for want in wild:
             self.rows.append(Row(Op.CLEAR))
             self.passage(item, [replace(want, collect=True)], level)
-            self.emit(want, _reduce(want.fills))
+            self.emit(want, reduce_rows(want.fills))
             if again and (single or want is not wild[-1]):
                 self.rows.append(Row(Op.RESTORE, prim=depth))
         if single or not wild:
@@ -251,7 +251,8 @@ class _Compiler:
         self.rows[begin] = replace(self.rows[begin], b=len(self.rows) - begin)
 
 
-def _reduce(fills: Iterable[Fill]) -> list[Row]:
+def reduce_rows(fills: Iterable[Fill]) -> list[Row]:
+    """The instructions that reduce what is collected into ``fills``."""
     # In the order of the reducers' codes: the percentiles, which reorder what is collected, come last.
     ordered = sorted(fills, key=lambda fill: fill.reducer)
     return [Row(Op.REDUCE, prim=fill.reducer, fill=fill) for fill in ordered]

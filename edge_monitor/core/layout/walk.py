@@ -11,11 +11,12 @@ import math
 
 import numpy as np
 
-from ..jit import inlined, kernel
-from ..samples import FLAG_CAUSE, Cause
-from .load import FLOAT32, FLOAT64, UINT8, load32, load_number
+from ..jit import kernel
+from ..samples import Cause
+from .load import gather, load32, load64, load_number
+from .msgpack_walk import FRAMES, FRAMES_SIZE, LACKING, MALFORMED, settle_kinds, unpack
 from .ops import Op
-from .program import MAX_LOOPS
+from .output import put, void
 from .reduce import BUCKETS, reduce
 from .text import intern
 
@@ -23,40 +24,28 @@ from .text import intern
 CHANNEL = np.dtype([("program", "<i8"), ("slot", "<i4"), ("slots", "<i4"), ("header", "<i8"), ("messages", "<i8")])
 #: One sample of a channel, as it is when its message cannot be read. ``present``: 1 where it needs no reading.
 SLOT = np.dtype([("signal", "<i4"), ("flags", "<i4"), ("present", "<i8")])
-#: Length of the int64 work array: the buckets of the percentiles, then (index, count, saved cursor) of each loop.
-WORK = BUCKETS + 3 * MAX_LOOPS
+#: Length of the int64 work array: the buckets of the percentiles, then (index, count, saved cursor) of each loop, then
+#: the frames of MessagePack containers.
+WORK = FRAMES + FRAMES_SIZE
 
 _END, _RUN, _READ, _STAMP, _CHARS = int(Op.END), int(Op.RUN), int(Op.READ), int(Op.STAMP), int(Op.CHARS)
 _PRESENT, _ABSENT, _STRING, _TEXT, _LIST = int(Op.PRESENT), int(Op.ABSENT), int(Op.STRING), int(Op.TEXT), int(Op.LIST)
 _INDEX, _CLEAR, _GATHER = int(Op.INDEX), int(Op.CLEAR), int(Op.GATHER)
 _COLLECT, _REDUCE, _COUNT, _FOR, _NEXT = int(Op.COLLECT), int(Op.REDUCE), int(Op.COUNT), int(Op.FOR), int(Op.NEXT)
 _GUARD, _SAVE, _RESTORE = int(Op.GUARD), int(Op.SAVE), int(Op.RESTORE)
+_TREE, _REST, _STAMP_NS = int(Op.TREE), int(Op.REST), int(Op.STAMP_NS)
 _NONE, _INVALID, _OVERFLOW = int(Cause.NONE), int(Cause.INVALID), int(Cause.OVERFLOW)
 _NAN = math.nan
 
 
-@inlined
-def put(out, at, t, op, value, cause):  # type: ignore[no-untyped-def]
-    """Write the sample of instruction ``op`` into row ``at`` of ``out``; a cause in its flags outranks ``cause``."""
-    scale, offset, flags = op["scale"], op["offset"], op["flags"]
-    if scale != 1.0 or offset != 0.0:
-        value = value * scale + offset
-    if cause != _NONE and flags & FLAG_CAUSE == _NONE:
-        flags |= cause
-    row = out[at]
-    row["t"] = t
-    row["signal"] = op["signal"]
-    row["flags"] = flags
-    row["value"] = _NAN if math.isnan(value) else value  # one NaN, whatever bits the message had
-
-
 @kernel
-def extract(data, messages, begin, channels, slots, ops, rows, letters, filled, values, work, out):  # type: ignore[no-untyped-def]
+def extract(data, messages, begin, channels, slots, ops, nodes, keys, rows, letters, filled, values, work, out):  # type: ignore[no-untyped-def]
     """Extract the samples of ``messages[begin:]`` into ``out``, until one has no room: ``(samples, next message)``.
 
     ``data``: (n,) uint8; ``messages``: MESSAGE rows; ``channels``: CHANNEL rows by channel number; ``slots``: SLOT
-    rows; ``ops``: OP rows; ``rows``, ``letters``, ``filled``: the text table; ``values``: float64, room for the numbers
-    of one list; ``work``: (WORK,) int64; ``out``: SAMPLE rows.
+    rows; ``ops``: OP rows; ``nodes``, ``keys``: NODE rows and uint8, the trees of MessagePack channels; ``rows``,
+    ``letters``, ``filled``: the text table; ``values``: float64, room for the numbers of one list; ``work``: (WORK,)
+    int64; ``out``: SAMPLE rows.
     """
     n = 0
     for number in range(begin, len(messages)):
@@ -210,6 +199,43 @@ def extract(data, messages, begin, channels, slots, ops, rows, letters, filled, 
                 work[BUCKETS + 3 * op["prim"] + 2] = q
             elif code == _RESTORE:
                 q = work[BUCKETS + 3 * op["prim"] + 2]
+            elif code == _REST:
+                stride = op["a"]
+                first = origin + q
+                count = (limit - q) // stride
+                good = count * stride == limit - q
+                q = limit
+            elif code == _STAMP_NS:
+                stamp = np.int64(np.uint64(load64(data, base + op["a"], swap)).view(np.int64))
+                if stamp <= 0:
+                    put(out, n + op["slot"], t, op, _NAN, _INVALID)
+                else:
+                    put(out, n + op["slot"], t, op, (t - stamp) / 1e9, _NONE)
+            elif code == _TREE:
+                found = unpack(
+                    data,
+                    origin,
+                    origin + limit,
+                    op["a"],
+                    t,
+                    n,
+                    nodes,
+                    keys,
+                    ops,
+                    rows,
+                    letters,
+                    filled,
+                    values,
+                    work,
+                    out,
+                )
+                good = found != MALFORMED
+                settle_kinds(ops, op["c"], op["prim"], good)
+                if found == LACKING:
+                    pc += op["b"]
+                else:
+                    collected = found
+                    overflow = found > len(values)
             elif code == _PRESENT:
                 put(out, n + op["slot"], t, op, 1.0, _NONE)
             else:
@@ -218,38 +244,3 @@ def extract(data, messages, begin, channels, slots, ops, rows, letters, filled, 
             void(out, n, t, slots, channel["slot"], mine)
         n += mine
     return n, len(messages)
-
-
-@inlined
-def gather(data, first, count, stride, prim, swap, values):  # type: ignore[no-untyped-def]
-    """``values[i]`` = number ``i`` of a list. The usual types have loops of their own, without a branch an element."""
-    if prim == FLOAT32 and not swap:
-        for i in range(count):
-            values[i] = load_number(data, first + i * stride, FLOAT32, False)
-    elif prim == FLOAT64 and not swap:
-        for i in range(count):
-            values[i] = load_number(data, first + i * stride, FLOAT64, False)
-    elif prim == UINT8:
-        for i in range(count):
-            values[i] = load_number(data, first + i * stride, UINT8, False)
-    else:
-        for i in range(count):
-            values[i] = load_number(data, first + i * stride, prim, swap)
-
-
-@inlined
-def void(out, at, t, slots, slot, count):  # type: ignore[no-untyped-def]
-    """The samples of a message that cannot be read: invalid, but for mere presence."""
-    for i in range(count):
-        source = slots[slot + i]
-        flags = source["flags"]
-        row = out[at + i]
-        row["t"] = t
-        row["signal"] = source["signal"]
-        if source["present"] != 0:
-            row["value"] = 1.0
-        else:
-            row["value"] = _NAN
-            if flags & FLAG_CAUSE == _NONE:
-                flags |= _INVALID
-        row["flags"] = flags

@@ -1,0 +1,479 @@
+"""The kernel that walks a tree of field paths over a MessagePack message, once, without building an object.
+
+MessagePack: github.com/msgpack/msgpack, spec.md. Nothing outside the message is read: every size is compared with what is
+left before it is used, and every element takes at least one byte. Malformed, and with it the whole message invalid, are:
+a cut or superfluous byte, the unused tag 0xc1, containers more than ``MAX_DEPTH`` deep, a list or map as a key, and a
+key that a path needs twice in one map (a reader that takes the first and one that takes the last would disagree).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..jit import inlined, outlined
+from ..samples import Cause
+from .load import FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, SIZES_BY_CODE, UINT16, UINT32, UINT64
+from .load import gather, load16, load32, load64, load_number
+from .definitions import MAX_DEPTH
+from .ops import Op
+from .output import put
+from .program import MAX_LOOPS
+from .reduce import BUCKETS, COUNT, NORM, reduce
+from .text import intern
+
+#: One step of a path in a tree. ``head``: the first eight bytes of its key, ``start``, ``size``: the whole key in the
+#: pool of keys; or ``index``: which element. ``names``, ``items``: the first of its children by name (ascending in head,
+#: then size) and by index (ascending), and their numbers; ``each``: the child for all elements, -1: none. ``op``, ``ops``:
+#: the OP rows to fill with what lies here; ``takes``: ``TAKES_`` bits, what those do with a container; ``prim``: type of
+#: the numbers in a bin, -1: not declared. ``seen``: the last map in which its key stood.
+NODE = np.dtype(
+    [
+        ("head", "<u8"),
+        ("seen", "<i8"),
+        ("start", "<i4"),
+        ("size", "<i4"),
+        ("index", "<i4"),
+        ("names", "<i4"),
+        ("names_count", "<i4"),
+        ("items", "<i4"),
+        ("items_count", "<i4"),
+        ("each", "<i4"),
+        ("op", "<i4"),
+        ("ops", "<i4"),
+        ("takes", "<i4"),
+        ("prim", "<i4"),
+    ]
+)
+TAKES_STAMP, TAKES_NUMBERS, TAKES_COUNT = 1, 2, 4
+
+#: What a value without a declared type has proved to be (``prim`` of the signal's row), and what this message would have it.
+OPEN, NUMBER, TEXT, NEW_NUMBER, NEW_TEXT = range(5)
+MALFORMED, LACKING = -2, -1  #: answers of ``unpack``
+MAX_VECTOR = 16  #: entries of a map that is taken as a vector
+
+FRAMES = (
+    BUCKETS + 3 * MAX_LOOPS
+)  #: where in the work array the frames begin: a serial number of maps, then four words each
+FRAMES_SIZE = 1 + 4 * MAX_DEPTH
+_LEFT, _NODE, _PLACE, _CURSOR = range(
+    4
+)  # entries left, node (-1: none), serial of the map or index, next item (-1: a map)
+
+_NIL, _BOOL, _INT, _FLOAT, _STR, _BIN, _EXT, _ARRAY, _MAP, _BAD = range(10)
+_READ, _STAMP, _COLLECT, _REDUCE = int(Op.READ), int(Op.STAMP), int(Op.COLLECT), int(Op.REDUCE)
+_NONE, _INVALID, _OVERFLOW, _MISMATCH = (
+    int(c) for c in (Cause.NONE, Cause.INVALID, Cause.OVERFLOW, Cause.TYPE_MISMATCH)
+)
+_NAN = math.nan
+_ALL_BITS = np.uint64(0xFFFFFFFFFFFFFFFF)
+_MAX_SECONDS = 9_000_000_000  # in ns within int64
+
+
+@inlined
+def token(data, at, end):  # type: ignore[no-untyped-def]
+    """What stands at ``at``: ``(kind, whole, number, next)``.
+
+    ``whole``: an integer (wrapped above int64), bytes of a text, bin or extension, entries of a list or map; ``number``:
+    the value of a number as float64; ``next``: the byte behind the number, or the first of the content.
+    """
+    left = end - at - 1
+    if left < 0:
+        return _BAD, np.int64(0), _NAN, at
+    tag = np.int64(data[np.uint64(at)])
+    at += 1
+    if tag == 0xCB:
+        if left < 8:
+            return _BAD, np.int64(0), _NAN, at
+        return _FLOAT, np.int64(0), load_number(data, at, FLOAT64, True), at + 8
+    if tag < 0x80:
+        return _INT, tag, float(tag), at
+    if tag >= 0xE0:
+        return _INT, tag - 256, float(tag - 256), at
+    kind, size, bytes_ = _BAD, np.int64(0), np.int64(0)  # bytes of the size
+    if tag < 0x90:
+        kind, size = _MAP, tag & 15
+    elif tag < 0xA0:
+        kind, size = _ARRAY, tag & 15
+    elif tag < 0xC0:
+        kind, size = _STR, tag & 31
+    elif tag == 0xC0:
+        return _NIL, np.int64(0), _NAN, at
+    elif tag == 0xC2 or tag == 0xC3:
+        return _BOOL, tag - 0xC2, float(tag - 0xC2), at
+    elif tag == 0xCA:
+        if left < 4:
+            return _BAD, np.int64(0), _NAN, at
+        return _FLOAT, np.int64(0), load_number(data, at, FLOAT32, True), at + 4
+    elif tag >= 0xCC and tag <= 0xD3:
+        width = np.int64(1) << (tag & 3)
+        if left < width:
+            return _BAD, np.int64(0), _NAN, at
+        if tag == 0xCC:
+            whole = np.int64(data[np.uint64(at)])
+            return _INT, whole, float(whole), at + 1
+        code = UINT16
+        if tag == 0xCE:
+            code = UINT32
+        elif tag == 0xCF:
+            code = UINT64
+        elif tag == 0xD0:
+            code = INT8
+        elif tag == 0xD1:
+            code = INT16
+        elif tag == 0xD2:
+            code = INT32
+        elif tag == 0xD3:
+            code = INT64
+        number = load_number(data, at, code, True)
+        whole = np.int64(0)
+        if width == 8:
+            whole = np.int64(np.uint64(load64(data, at, True)).view(np.int64))
+        else:
+            whole = np.int64(number)
+        return _INT, whole, number, at + width
+    elif tag <= 0xC6 and tag >= 0xC4:
+        kind, bytes_ = _BIN, np.int64(1) << (tag - 0xC4)
+    elif tag <= 0xC9 and tag >= 0xC7:
+        kind, bytes_ = _EXT, np.int64(1) << (tag - 0xC7)
+    elif tag <= 0xD8 and tag >= 0xD4:
+        kind, size = _EXT, np.int64(1) << (tag - 0xD4)
+    elif tag <= 0xDB and tag >= 0xD9:
+        kind, bytes_ = _STR, np.int64(1) << (tag - 0xD9)
+    elif tag == 0xDC or tag == 0xDD:
+        kind, bytes_ = _ARRAY, np.int64(2) << (tag - 0xDC)
+    elif tag == 0xDE or tag == 0xDF:
+        kind, bytes_ = _MAP, np.int64(2) << (tag - 0xDE)
+    if left < bytes_:
+        return _BAD, np.int64(0), _NAN, at
+    if bytes_ == 1:
+        size = np.int64(data[np.uint64(at)])
+    elif bytes_ == 2:
+        size = np.int64(load16(data, at, True))
+    elif bytes_ == 4:
+        size = np.int64(load32(data, at, True))
+    at += bytes_
+    if kind == _EXT:
+        at += 1  # its type stands before its content
+    least = size + size if kind == _MAP else size
+    if least > end - at:
+        return _BAD, np.int64(0), _NAN, at
+    return kind, size, _NAN, at
+
+
+@outlined
+def unpack(data, at, end, root, t, n, nodes, keys, ops, rows, letters, filled, values, work, out):  # type: ignore[no-untyped-def]
+    """Fill what the tree at node ``root`` names out of the message ``data[at:end]``; samples begin at row ``n``.
+
+    Answers how many numbers the tree's ``[*]`` path has put into ``values`` (more than fit: all that there were),
+    ``LACKING`` where it has none or an element without its number, or ``MALFORMED``.
+    """
+    node = np.int64(root)
+    depth, collected, wanted = 0, 0, np.int64(-1)
+    top = np.int64(FRAMES + 1 - 4)  # the innermost frame
+    while True:
+        kind, whole, number, at = token(data, at, end)
+        if kind <= _FLOAT:
+            if node >= 0:
+                first = np.int64(nodes[node]["op"])
+                for k in range(first, first + nodes[node]["ops"]):
+                    if ops[k]["code"] == _COLLECT:
+                        if collected < len(values):
+                            values[collected] = number
+                        collected += 1
+                    else:
+                        take_number(out, n, t, ops, k, kind, whole, number)
+        elif kind <= _EXT:
+            if node >= 0:
+                if kind == _BIN and nodes[node]["prim"] >= 0:
+                    take_bin(data, at, whole, node, t, n, nodes, ops, values, work, out)
+                elif kind != _BIN:
+                    first = np.int64(nodes[node]["op"])
+                    for k in range(first, first + nodes[node]["ops"]):
+                        take_bytes(out, n, t, ops, k, kind, data, at, whole, rows, letters, filled)
+            at += whole
+        elif kind == _BAD or depth == MAX_DEPTH:
+            return MALFORMED
+        else:
+            past = np.int64(-1)
+            if node >= 0:
+                if nodes[node]["takes"] != 0:
+                    past = take_container(data, at, end, whole, kind == _MAP, node, t, n, nodes, ops, values, work, out)
+                if nodes[node]["each"] >= 0 and kind == _ARRAY:
+                    wanted = whole
+            if past >= 0:
+                at = past
+            else:
+                depth += 1
+                top += 4
+                work[top + _LEFT] = whole
+                work[top + _NODE] = node
+                if kind == _MAP:
+                    work[FRAMES] += 1
+                    work[top + _PLACE] = work[FRAMES]
+                    work[top + _CURSOR] = -1
+                else:
+                    work[top + _PLACE] = 0
+                    work[top + _CURSOR] = nodes[node]["items"] if node >= 0 else 0
+        while depth > 0 and work[top + _LEFT] == 0:
+            depth -= 1
+            top -= 4
+        if depth == 0:
+            break
+        work[top + _LEFT] -= 1
+        parent = work[top + _NODE]
+        node = np.int64(-1)
+        cursor = work[top + _CURSOR]
+        if cursor < 0:
+            kind, whole, number, at = token(data, at, end)
+            if kind > _EXT:
+                return MALFORMED
+            if kind == _STR or kind == _BIN or kind == _EXT:
+                if kind == _STR and parent >= 0:
+                    node = named(data, at, whole, end, parent, nodes, keys)
+                    if node >= 0:
+                        if nodes[node]["seen"] == work[top + _PLACE]:
+                            return MALFORMED
+                        nodes[node]["seen"] = work[top + _PLACE]
+                at += whole
+        elif parent >= 0:
+            node = np.int64(nodes[parent]["each"])
+            if cursor < nodes[parent]["items"] + nodes[parent]["items_count"]:
+                if nodes[cursor]["index"] == work[top + _PLACE]:
+                    node = cursor
+                    work[top + _CURSOR] = cursor + 1
+            work[top + _PLACE] += 1
+    if at != end:
+        return MALFORMED
+    return collected if collected == wanted else LACKING
+
+
+@inlined
+def named(data, at, size, end, parent, nodes, keys):  # type: ignore[no-untyped-def]
+    """The child of ``parent`` whose key is ``data[at : at + size]``, or -1."""
+    low = np.int64(nodes[parent]["names"])
+    stop = low + nodes[parent]["names_count"]
+    if low == stop:
+        return np.int64(-1)
+    if end - at >= 8:
+        head = np.uint64(load64(data, at, False))
+        if size < 8:
+            head &= (np.uint64(1) << np.uint64(8 * size)) - np.uint64(1)
+    else:
+        head = np.uint64(0)
+        for i in range(size):
+            head |= np.uint64(data[at + i]) << np.uint64(8 * i)
+    high = stop
+    while low < high:
+        middle = (low + high) >> 1
+        other = nodes[middle]["head"]
+        if other < head or (other == head and nodes[middle]["size"] < size):
+            low = middle + 1
+        else:
+            high = middle
+    while low < stop and nodes[low]["head"] == head and nodes[low]["size"] == size:
+        start = np.int64(nodes[low]["start"])
+        same = np.int64(8)
+        while same < size and keys[start + same] == data[at + same]:
+            same += 1
+        if same >= size:
+            return low
+        low += 1
+    return np.int64(-1)
+
+
+@inlined
+def take_number(out, n, t, ops, k, kind, whole, number):  # type: ignore[no-untyped-def]
+    """A number, a truth value or nil, where one value or a stamp is wanted. Nil is a number that is not known."""
+    op = ops[k]
+    if op["code"] == _READ:
+        if ops[op["signal"]]["prim"] == TEXT:
+            put(out, n + op["slot"], t, op, _NAN, _MISMATCH)
+        else:
+            if kind != _NIL and ops[op["signal"]]["prim"] != NUMBER:
+                ops[op["signal"]]["prim"] = NEW_NUMBER
+            put(out, n + op["slot"], t, op, number, _NONE)
+    elif op["code"] == _STAMP:
+        if kind == _INT and whole > 0:
+            put(out, n + op["slot"], t, op, (t - whole) / 1e9, _NONE)
+        elif kind == _FLOAT and number > 0.0 and number < _MAX_SECONDS:
+            put(out, n + op["slot"], t, op, (t - np.int64(number * 1e9)) / 1e9, _NONE)
+
+
+@inlined
+def take_bytes(out, n, t, ops, k, kind, data, at, size, rows, letters, filled):  # type: ignore[no-untyped-def]
+    """A text where a value is wanted, or a time stamp (extension -1) where a stamp is."""
+    op = ops[k]
+    if op["code"] == _READ and kind == _STR:
+        if ops[op["signal"]]["prim"] == NUMBER:
+            put(out, n + op["slot"], t, op, _NAN, _MISMATCH)
+            return
+        text = intern(rows, letters, filled, data, at, size)
+        if text < 0:
+            put(out, n + op["slot"], t, op, _NAN, _OVERFLOW)
+            return
+        if ops[op["signal"]]["prim"] != TEXT:
+            ops[op["signal"]]["prim"] = NEW_TEXT
+        put(out, n + op["slot"], t, op, float(text), _NONE)
+    elif op["code"] == _STAMP and kind == _EXT and data[at - 1] == 255:
+        seconds, nanoseconds = np.int64(-1), np.int64(0)
+        if size == 4:
+            seconds = np.int64(load32(data, at, True))
+        elif size == 8:
+            word = np.uint64(load64(data, at, True))
+            nanoseconds = np.int64(word >> np.uint64(34))
+            seconds = np.int64(word & np.uint64(0x3FFFFFFFF))
+        elif size == 12:
+            nanoseconds = np.int64(load32(data, at, True))
+            seconds = np.int64(np.uint64(load64(data, at + 4, True)).view(np.int64))
+        put_stamp(out, n, t, op, seconds, nanoseconds)
+
+
+@inlined
+def put_stamp(out, n, t, op, seconds, nanoseconds):  # type: ignore[no-untyped-def]
+    good = seconds >= 0 and seconds < _MAX_SECONDS and nanoseconds >= 0 and nanoseconds < 1_000_000_000
+    if good and (seconds > 0 or nanoseconds > 0):
+        put(out, n + op["slot"], t, op, (t - (seconds * 1_000_000_000 + nanoseconds)) / 1e9, _NONE)
+
+
+@outlined
+def take_bin(data, at, size, node, t, n, nodes, ops, values, work, out):  # type: ignore[no-untyped-def]
+    """A bin that is declared to hold numbers, little endian: reduced, or some of its elements."""
+    prim = np.int64(nodes[node]["prim"])
+    width = np.int64(SIZES_BY_CODE[prim])
+    count = size // width
+    if count * width != size:
+        return
+    first = np.int64(nodes[node]["op"])
+    fits = count <= len(values)
+    if nodes[node]["takes"] & TAKES_NUMBERS and fits:
+        gather(data, at, count, width, prim, False, values)
+    for k in range(first, first + nodes[node]["ops"]):
+        op = ops[k]
+        if op["code"] == _REDUCE:
+            if op["prim"] == COUNT:
+                put(out, n + op["slot"], t, op, float(count), _NONE)
+            elif fits:
+                put(out, n + op["slot"], t, op, reduce(values, count, op["prim"], work), _NONE)
+            else:
+                put(out, n + op["slot"], t, op, _NAN, _OVERFLOW)
+    items = np.int64(nodes[node]["items"])
+    for child in range(items, items + nodes[node]["items_count"]):
+        index = np.int64(nodes[child]["index"])
+        if index < count:
+            number = load_number(data, at + index * width, prim, False)
+            first = np.int64(nodes[child]["op"])
+            for k in range(first, first + nodes[child]["ops"]):
+                take_number(out, n, t, ops, k, _FLOAT, np.int64(0), number)
+
+
+@outlined
+def take_container(data, at, end, size, is_map, node, t, n, nodes, ops, values, work, out):  # type: ignore[no-untyped-def]
+    """A list or map where a stamp or a reduction is wanted; ``at``: its first entry.
+
+    Answers the byte behind it where the tree wants nothing else of it, or -1: it is still to be walked.
+    """
+    takes = nodes[node]["takes"]
+    first = np.int64(nodes[node]["op"])
+    last = first + nodes[node]["ops"]
+    if takes & TAKES_STAMP and size == 2:
+        seconds, nanoseconds = stamp_pair(data, at, end, is_map)
+        for k in range(first, last):
+            if ops[k]["code"] == _STAMP:
+                put_stamp(out, n, t, ops[k], seconds, nanoseconds)
+    if takes & (TAKES_NUMBERS | TAKES_COUNT) == 0:
+        return np.int64(-1)
+    past = np.int64(-1)
+    fits = size <= len(values)
+    if takes & TAKES_NUMBERS and fits:
+        past = vector(data, at, end, size, values, work) if is_map else numbers(data, at, end, size, values)
+    for k in range(first, last):
+        op = ops[k]
+        if op["code"] == _REDUCE:
+            if op["prim"] == COUNT:
+                if not is_map:
+                    put(out, n + op["slot"], t, op, float(size), _NONE)
+            elif not fits:
+                put(out, n + op["slot"], t, op, _NAN, _OVERFLOW)
+            elif past >= 0 and (not is_map or op["prim"] == NORM):
+                put(out, n + op["slot"], t, op, reduce(values, size, op["prim"], work), _NONE)
+    plain = nodes[node]["names_count"] == 0 and nodes[node]["items_count"] == 0
+    return past if plain else np.int64(-1)
+
+
+@outlined
+def numbers(data, at, end, count, values):  # type: ignore[no-untyped-def]
+    """``count`` numbers from byte ``at`` on into ``values``: the byte behind them, or -1: something is no number."""
+    for i in range(count):
+        kind, _, number, at = token(data, at, end)
+        if kind > _FLOAT:
+            return np.int64(-1)
+        values[i] = number
+    return at
+
+
+@outlined
+def vector(data, at, end, count, values, work):  # type: ignore[no-untyped-def]
+    """The numbers of a map of ``count`` different names, such as x, y and z, as ``numbers`` does it."""
+    if count > MAX_VECTOR:
+        return np.int64(-1)
+    for i in range(count):
+        kind, size, _, at = token(data, at, end)
+        if kind != _STR:
+            return np.int64(-1)
+        for j in range(i):
+            if work[2 * j + 1] == size:
+                other, same = work[2 * j], 0
+                while same < size and data[other + same] == data[at + same]:
+                    same += 1
+                if same == size:
+                    return np.int64(-1)
+        work[2 * i], work[2 * i + 1] = at, size
+        at += size
+        kind, _, number, at = token(data, at, end)
+        if kind > _FLOAT:
+            return np.int64(-1)
+        values[i] = number
+    return at
+
+
+@outlined
+def stamp_pair(data, at, end, is_map):  # type: ignore[no-untyped-def]
+    """Seconds and nanoseconds out of two entries: ``[sec, nanosec]``, or a map of both; seconds are -1 where it is none."""
+    seconds, nanoseconds = np.int64(-1), np.int64(-1)
+    for i in range(2):
+        which = i
+        if is_map:
+            kind, size, _, at = token(data, at, end)
+            if kind != _STR or size < 3 or size > 8:
+                return np.int64(-1), np.int64(-1)
+            # sec, secs; nsec, nsecs, nanosec, nanosecs: what is left without an s at the end
+            bare = size - 1 if data[at + size - 1] == 115 else size
+            ends = data[at + bare - 3] == 115 and data[at + bare - 2] == 101 and data[at + bare - 1] == 99
+            short = bare == 4 and data[at] == 110
+            long = bare == 7 and data[at] == 110 and data[at + 1] == 97 and data[at + 2] == 110 and data[at + 3] == 111
+            if not ends or not (bare == 3 or short or long):
+                return np.int64(-1), np.int64(-1)
+            which = 0 if bare == 3 else 1
+            at += size
+        kind, whole, _, at = token(data, at, end)
+        if kind != _INT:
+            return np.int64(-1), np.int64(-1)
+        if which == 0:
+            seconds = whole
+        else:
+            nanoseconds = whole
+    return seconds, nanoseconds
+
+
+@inlined
+def settle_kinds(ops, first, count, good):  # type: ignore[no-untyped-def]
+    """A whole message settles whether its signals are numbers or texts; a malformed one settles nothing."""
+    for k in range(first, first + count):
+        if ops[k]["code"] == _READ:
+            signal = ops[ops[k]["signal"]]
+            if signal["prim"] == NEW_NUMBER:
+                signal["prim"] = NUMBER if good else OPEN
+            elif signal["prim"] == NEW_TEXT:
+                signal["prim"] = TEXT if good else OPEN
