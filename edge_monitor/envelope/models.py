@@ -26,7 +26,10 @@ from .fields import (
 from .problems import Finding, Path
 from .residual import Residual
 
-FIELD_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*(\[([0-9]{1,9}|\*)\])*(\.[A-Za-z_][A-Za-z0-9_]*(\[([0-9]{1,9}|\*)\])*)*$"
+FIELD_PATTERN = (
+    r"^([A-Za-z_][A-Za-z0-9_]*|\[([0-9]{1,9}|\*)\])(\[([0-9]{1,9}|\*)\])*"
+    r"(\.[A-Za-z_][A-Za-z0-9_]*(\[([0-9]{1,9}|\*)\])*)*$"
+)
 Reducer = Literal["min", "max", "mean", "norm", "p05", "p50", "p95", "count", "finite_ratio"]
 STAMP = "header.stamp"
 _FIELD = re.compile(FIELD_PATTERN)

@@ -1,0 +1,1 @@
+"""Live inputs: each turns what comes in into ``Channel | Batch | Damage``, as the readers of recordings do."""

@@ -1,0 +1,181 @@
+"""Throws garbage at the sockets of a source while an honest publisher goes on; ``--full``: 100,000 messages a socket.
+
+Run as a program it prints what was thrown and what came of it; ``test_source_zmq.py`` runs a short form.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import socket
+import struct
+import time
+from dataclasses import dataclass, field
+
+import msgpack
+import numpy as np
+import zmq
+
+from edge_monitor.core.layout import Extractor, warm
+from edge_monitor.core.messages import Batch, Channel
+from edge_monitor.core.samples import FLAG_CAUSE
+from edge_monitor.core.signals import Signal
+from edge_monitor.sources.zmq import Endpoint, Limits, ZmqSource
+
+META = msgpack.packb({"e": "msgpack", "t": "Honest"})
+SIGNALS = [Signal("honest", "/honest", "x"), Signal("a", "/mutated", "a.b[1]"), Signal("b", "/mutated", "c", reduce="max")]
+WHOLE = [
+    b"/mutated",
+    msgpack.packb({"e": "msgpack", "t": "Mutated", "d": "c float32", "p": "me"}),
+    msgpack.packb({"a": {"b": [1, 2.5, "x"]}, "c": struct.pack("<3f", 1, 2, 3), "d": [{"s": 1}] * 9}),
+    struct.pack("<Qq", 7, 0),
+]
+
+
+@dataclass
+class Outcome:
+    """What came of it."""
+
+    thrown: int = 0
+    raw_bytes: int = 0
+    honest_sent: int = 0
+    honest_values: list[float] = field(default_factory=list)
+    counts: dict[str, object] = field(default_factory=dict)
+    strangers: int = 0
+    rss_before: int = 0
+    rss_after: int = 0
+
+
+def mutated(rng: np.random.Generator) -> list[bytes]:
+    """A message of the wire format with something wrong in it: bytes, frames, sizes."""
+    frames = list(WHOLE)
+    for _ in range(rng.integers(1, 4)):
+        at = int(rng.integers(0, len(frames)))
+        frame = bytearray(frames[at])
+        what = rng.integers(0, 8)
+        if what <= 3 and frame:
+            frame[rng.integers(0, len(frame))] = rng.integers(0, 256)
+        elif what == 4:
+            del frame[rng.integers(0, len(frame) + 1) :]
+        elif what == 5:
+            frame += rng.bytes(rng.integers(0, 60))
+        elif what == 6:
+            frame = bytearray(b"\x91" * int(rng.integers(1, 2000)))
+        frames[at] = bytes(frame)
+        if what == 7:
+            frames = frames[: rng.integers(1, 5)] + [rng.bytes(3)] * int(rng.integers(0, 4))
+    if frames[0] == b"/honest":
+        frames[0] = b"/mutated"
+    return frames
+
+
+def rss() -> int:
+    """Resident memory of this process, in bytes."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def throw(kind: str, count: int, seed: int = 1) -> Outcome:
+    """Throw ``count`` mutated messages, and raw bytes, at one bound socket of a kind, an honest message after every ten."""
+    rng = np.random.default_rng(seed)
+    outcome = Outcome()
+    warm()
+    extractor = Extractor(SIGNALS)
+    limits = Limits(frame_bytes=4096, rate=1e6, queue=5000)
+    with zmq.Context() as context, ZmqSource(
+        [Endpoint("tcp://127.0.0.1:*", kind, bind=True)], ["/honest", "mutated"], lambda: time.monotonic_ns(), limits
+    ) as source:
+        address = source.addresses[0]
+        evil, honest = (context.socket(zmq.PUSH if kind == "pull" else zmq.PUB) for _ in range(2))
+        for publisher in (evil, honest):
+            publisher.linger, publisher.sndhwm = 0, 100_000
+            publisher.connect(address)
+        meet(source, honest, evil)
+        port = int(address.rpartition(":")[2])
+        outcome.rss_before = rss()
+        while outcome.thrown < count:
+            for _ in range(min(200, count - outcome.thrown)):
+                evil.send_multipart(mutated(rng))
+                outcome.thrown += 1
+                if outcome.thrown % 10 == 0:
+                    mark = struct.pack("<Qq", outcome.honest_sent, 0)
+                    honest.send_multipart([b"/honest", META, msgpack.packb({"x": outcome.honest_sent}), mark])
+                    outcome.honest_sent += 1
+            if outcome.thrown % 2000 == 0:
+                outcome.raw_bytes += intrude(port, rng)
+            take(source, extractor, outcome)
+        deadline = time.monotonic() + 20
+        while len(outcome.honest_values) < outcome.honest_sent and time.monotonic() < deadline:
+            take(source, extractor, outcome)
+        outcome.rss_after = rss()
+        outcome.counts = dict(source.counts)
+        outcome.strangers = len(source.strangers)
+        evil.close()
+        honest.close()
+    return outcome
+
+
+def meet(source: ZmqSource, honest: zmq.Socket, evil: zmq.Socket) -> None:
+    """Wait until both publishers are heard (a PUB socket drops what it sends before its subscriber is known)."""
+    heard = source.counts
+    deadline = time.monotonic() + 10
+    while not (heard["/honest"].invalid and heard["mutated"].invalid):
+        assert time.monotonic() < deadline, "the publishers were not heard"
+        honest.send_multipart([b"/honest"])
+        evil.send_multipart([b"/mutated"])
+        time.sleep(0.01)
+        source.drain()
+    time.sleep(0.1)
+    source.drain()
+
+
+def intrude(port: int, rng: np.random.Generator) -> int:
+    """Raw bytes on a connection of their own: noise, or a greeting of ZeroMQ's and then noise."""
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16 + 1 + 31) if rng.integers(0, 2) else b""
+    noise = greeting + rng.bytes(rng.integers(1, 3000))
+    with socket.create_connection(("127.0.0.1", port), 5) as connection:
+        try:
+            connection.sendall(noise)
+        except OSError:
+            pass  # cut off already
+    return len(noise)
+
+
+def take(source: ZmqSource, extractor: Extractor, outcome: Outcome) -> None:
+    """Drain once, down to samples."""
+    for item in source.drain():
+        if isinstance(item, Channel):
+            extractor.add_channel(item)
+        elif isinstance(item, Batch):
+            samples = extractor.extract(item)
+            good = samples[(samples["signal"] == 0) & (samples["flags"] & FLAG_CAUSE == 0)]
+            outcome.honest_values += good["value"].tolist()
+    source.status()
+
+
+def main() -> None:
+    """Throw, print, and fail where a promise was broken."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--full", action="store_true", help="100,000 messages a socket instead of 20,000")
+    count = 100_000 if parser.parse_args().full else 20_000
+    for kind in ("pull", "sub"):
+        begin = time.monotonic()
+        outcome = throw(kind, count)
+        check(outcome)
+        print(
+            f"{kind}: {outcome.thrown} mutated messages, {outcome.raw_bytes} raw bytes in {time.monotonic() - begin:.0f} s; "
+            f"honest {len(outcome.honest_values)} of {outcome.honest_sent}; {outcome.counts['mutated']}; "
+            f"RSS {outcome.rss_before >> 20} to {outcome.rss_after >> 20} MiB"
+        )
+
+
+def check(outcome: Outcome) -> None:
+    """All honest messages came, in order; memory is bounded; the garbage was counted."""
+    assert outcome.honest_values == list(range(outcome.honest_sent))
+    assert outcome.rss_after - outcome.rss_before < 64 << 20
+    assert outcome.strangers <= 65
+    assert outcome.counts["mutated"].invalid > outcome.thrown // 50  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    main()
