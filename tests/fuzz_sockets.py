@@ -6,6 +6,7 @@ Run as a program it prints what was thrown and what came of it; ``test_source_zm
 from __future__ import annotations
 
 import argparse
+import contextlib
 import resource
 import socket
 import struct
@@ -23,7 +24,11 @@ from edge_monitor.core.signals import Signal
 from edge_monitor.sources.zmq import Endpoint, Limits, ZmqSource
 
 META = msgpack.packb({"e": "msgpack", "t": "Honest"})
-SIGNALS = [Signal("honest", "/honest", "x"), Signal("a", "/mutated", "a.b[1]"), Signal("b", "/mutated", "c", reduce="max")]
+SIGNALS = [
+    Signal("honest", "/honest", "x"),
+    Signal("a", "/mutated", "a.b[1]"),
+    Signal("b", "/mutated", "c", reduce="max"),
+]
 WHOLE = [
     b"/mutated",
     msgpack.packb({"e": "msgpack", "t": "Mutated", "d": "c float32", "p": "me"}),
@@ -82,9 +87,15 @@ def throw(kind: str, count: int, seed: int = 1) -> Outcome:
     warm()
     extractor = Extractor(SIGNALS)
     limits = Limits(frame_bytes=4096, rate=1e6, queue=5000)
-    with zmq.Context() as context, ZmqSource(
-        [Endpoint("tcp://127.0.0.1:*", kind, bind=True)], ["/honest", "mutated"], lambda: time.monotonic_ns(), limits
-    ) as source:
+    with (
+        zmq.Context() as context,
+        ZmqSource(
+            [Endpoint("tcp://127.0.0.1:*", kind, bind=True)],
+            ["/honest", "mutated"],
+            time.monotonic_ns,
+            limits,
+        ) as source,
+    ):
         address = source.addresses[0]
         evil, honest = (context.socket(zmq.PUSH if kind == "pull" else zmq.PUB) for _ in range(2))
         for publisher in (evil, honest):
@@ -133,11 +144,11 @@ def intrude(port: int, rng: np.random.Generator) -> int:
     """Raw bytes on a connection of their own: noise, or a greeting of ZeroMQ's and then noise."""
     greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16 + 1 + 31) if rng.integers(0, 2) else b""
     noise = greeting + rng.bytes(rng.integers(1, 3000))
-    with socket.create_connection(("127.0.0.1", port), 5) as connection:
-        try:
-            connection.sendall(noise)
-        except OSError:
-            pass  # cut off already
+    with (
+        socket.create_connection(("127.0.0.1", port), 5) as connection,
+        contextlib.suppress(OSError),
+    ):  # cut off already
+        connection.sendall(noise)
     return len(noise)
 
 

@@ -288,7 +288,15 @@ def test_nesting_is_bounded() -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"\xc1", b"\x01\x01", b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff", b"\x81\x90\x01"],
+    [
+        b"",
+        b"\xc1",
+        b"\x01\x01",
+        b"\xdd\xff\xff\xff\xff",
+        b"\xdf\xff\xff\xff\xff",
+        b"\xdb\xff\xff\xff\xff",
+        b"\x81\x90\x01",
+    ],
 )
 def test_what_is_no_message_is_invalid_and_its_presence_counts(raw: bytes) -> None:
     """An absurd size, a superfluous byte, a list as a key, the unused tag: invalid; that something came is still 1."""
@@ -389,7 +397,11 @@ def test_raw_arrays_are_read_by_element_and_reduced(values: list[float], width: 
 
 def test_a_raw_array_has_no_names() -> None:
     """A path of names, a list without reduce and an unstamped latency are problems in plain words."""
-    for path, how, says in (("x", None, "array of numbers"), ("[*]", None, "needs reduce"), ("header.stamp", None, "[0]")):
+    for path, how, says in (
+        ("x", None, "array of numbers"),
+        ("[*]", None, "needs reduce"),
+        ("header.stamp", None, "[0]"),
+    ):
         extractor = Extractor([Signal("s", "/t", path, reduce=how)])
         (problem,) = extractor.add_channel(Channel(0, "/t", "", "f64le", "none", ""))
         assert says in problem.message

@@ -23,9 +23,19 @@ import zmq
 from rosbags.typesys import Stores, get_typestore
 from zmq.utils import z85
 
+from edge_monitor.core.engine import Engine
 from edge_monitor.core.layout import Extractor, warm
 from edge_monitor.core.messages import Batch, Channel, Damage
-from edge_monitor.core.samples import FLAG_CAUSE, Cause
+from edge_monitor.core.plan import Plan
+from edge_monitor.core.samples import (
+    FLAG_CAUSE,
+    FLAG_END,
+    ITEM_SHIFT,
+    ITEM_SOURCE_STATUS,
+    SAMPLE,
+    Cause,
+    Verdict,
+)
 from edge_monitor.core.signals import Signal
 from edge_monitor.envelope import loads
 from edge_monitor.errors import ConfigError
@@ -304,6 +314,34 @@ def test_over_its_rate_a_topic_is_held_back_and_others_are_not(open_room: Open) 
     assert room.samples[-1][:3] == ("x", 8.0, 0)
 
 
+def test_a_topic_that_is_held_back_is_unknown_to_the_engine_until_it_speaks_again(open_room: Open) -> None:
+    """Fed behind the batch of its drain, a status outlasts the good messages before it; the first one after ends it."""
+    wanted = [Signal("x", "/t", "x", max_age=10 * S)]
+    room = open_room(*wanted, limits=Limits(rate=5))
+    engine = Engine(Plan.build(wanted, [], mode=None, active=None))
+    publisher, found = room.publisher(), []
+
+    def feed() -> None:
+        items = np.zeros(len(room.samples) + len(room.status), SAMPLE)
+        for item, (_, value, cause, t) in zip(items, room.samples, strict=False):
+            item["t"], item["value"], item["flags"] = t, value, int(cause) | FLAG_END
+        for item, status in zip(items[len(room.samples) :], room.status, strict=True):
+            item["t"], item["flags"] = room.source.now, int(status.cause) | ITEM_SOURCE_STATUS << ITEM_SHIFT
+        room.samples.clear()
+        room.status.clear()
+        for row in engine.advance(items, until=room.source.now + 1):
+            found.append((Verdict(row["verdict"]), Cause(row["cause"])))
+
+    room.send(publisher, *(message(n) for n in range(9)))
+    feed()
+    assert found == [(Verdict.UNKNOWN, Cause.OVERFLOW)]
+    for _ in range(3):  # good messages and the end of the episode between them
+        room.clock.t += S // 2
+        room.send(publisher, message(1))
+        feed()
+    assert found[1:] == [(Verdict.PASS, Cause.NONE)]
+
+
 def test_steady_traffic_at_the_rate_is_never_held_back(open_room: Open) -> None:
     """Exactly the rate, for ten seconds of event time."""
     room = open_room(limits=Limits(rate=100))
@@ -388,7 +426,9 @@ def test_one_topic_has_a_bounded_number_of_metas(open_room: Open) -> None:
 def test_topics_that_nobody_reads_are_dropped_and_counted(open_room: Open) -> None:
     """Each under its name as long as there are few; a SUB socket does not even get them."""
     room = open_room(
-        Signal("x", "/t", "x"), limits=Limits(strangers=3), endpoints=(IN, Endpoint("tcp://127.0.0.1:*", "sub", bind=True))
+        Signal("x", "/t", "x"),
+        limits=Limits(strangers=3),
+        endpoints=(IN, Endpoint("tcp://127.0.0.1:*", "sub", bind=True)),
     )
     publisher = room.publisher()
     for topic in (*(b"/other%d" % n for n in range(10)), b"/tt"):
@@ -635,7 +675,7 @@ def test_mistakes_in_the_configuration_are_said_in_one_line() -> None:
 
 
 def test_memory_stays_flat_over_many_drains(tmp_path: Path) -> None:
-    """A quarter of a million messages through one source: buffers are used again."""
+    """60,000 messages through one source: buffers are used again."""
     program = textwrap.dedent(
         """
         import msgpack, zmq
@@ -646,13 +686,13 @@ def test_memory_stays_flat_over_many_drains(tmp_path: Path) -> None:
         socket.connect("ipc://in")
         meta, payload = msgpack.packb({"e": "msgpack"}), msgpack.packb({"x": 1.0, "y": b"y" * 200})
         taken, levels = 0, []
-        for turn in range(250):
+        for turn in range(60):
             for _ in range(1000):
                 socket.send_multipart([b"/t", meta, payload])
             while source.counts["/t"].taken < 1000 * (turn + 1):
                 source.drain()
             levels.append(rss())
-        assert max(levels[50:]) - levels[49] < 4 << 20, levels
+        assert max(levels[20:]) - levels[19] < 4 << 20, levels
         """
     )
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])

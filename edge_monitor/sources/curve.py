@@ -70,7 +70,7 @@ class Gatekeeper:
     def serve(self, now: int) -> None:
         """Answer the questions that wait; ``now``: ns."""
         for _ in range(ANSWERS):
-            if not self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            if not int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                 return
             self.socket.send_multipart(self._answer(self.socket.recv_multipart(), now))
 

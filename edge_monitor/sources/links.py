@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Callable, Iterable
@@ -94,12 +95,14 @@ class Link:
         except zmq.ZMQError as error:
             self.close()
             verb = "bind" if endpoint.bind else "connect to"
-            raise ConfigError(f"{endpoint.address}: cannot {verb} it ({error}): free the address or choose another") from None
+            raise ConfigError(
+                f"{endpoint.address}: cannot {verb} it ({error}): free the address or choose another"
+            ) from None
 
     def attend(self, now: int, chance: Callable[[], float]) -> None:
         """Take the news of handshakes, and connect again where that is due; ``now``: ns; ``chance``: within [0, 1)."""
         for _ in range(_NEWS):
-            if not self._monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            if not int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                 break
             event = recv_monitor_message(self._monitor)["event"]
             if event == zmq.Event.HANDSHAKE_SUCCEEDED:
@@ -116,10 +119,8 @@ class Link:
                 self.trouble = "the handshake failed: another server key, or not ZeroMQ"
         if self._due is not None and now >= self._due:
             self._due = None
-            try:
+            with contextlib.suppress(zmq.ZMQError):  # ZeroMQ has taken it down already
                 self.socket.disconnect(self.endpoint.address)
-            except zmq.ZMQError:
-                pass  # ZeroMQ has taken it down already
             self.socket.connect(self.endpoint.address)
 
     def describe(self) -> str:

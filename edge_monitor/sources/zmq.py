@@ -60,7 +60,9 @@ class ZmqSource:
         self._batch = BatchBuilder()
         self._status: list[Status] = []
         self._damage: list[Damage] = []
-        self.strangers: dict[str, int] = {}  #: messages on topics that nobody reads, by topic; ``…``: those beyond the limit
+        self.strangers: dict[
+            str, int
+        ] = {}  #: messages on topics that nobody reads, by topic; ``…``: those beyond the limit
         self.now = clock()  #: time of the newest message or look, ns
         self._begun, self._cared, self._turn = self.now, self.now, 0
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

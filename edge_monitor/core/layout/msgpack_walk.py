@@ -14,9 +14,24 @@ import numpy as np
 
 from ..jit import inlined, outlined
 from ..samples import Cause
-from .load import FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, SIZES_BY_CODE, UINT16, UINT32, UINT64
-from .load import gather, load16, load32, load64, load_number
 from .definitions import MAX_DEPTH
+from .load import (
+    FLOAT32,
+    FLOAT64,
+    INT8,
+    INT16,
+    INT32,
+    INT64,
+    SIZES_BY_CODE,
+    UINT16,
+    UINT32,
+    UINT64,
+    gather,
+    load16,
+    load32,
+    load64,
+    load_number,
+)
 from .ops import Op
 from .output import put
 from .program import MAX_LOOPS
@@ -239,10 +254,10 @@ def unpack(data, at, end, root, t, n, nodes, keys, ops, rows, letters, filled, v
                 at += whole
         elif parent >= 0:
             node = np.int64(nodes[parent]["each"])
-            if cursor < nodes[parent]["items"] + nodes[parent]["items_count"]:
-                if nodes[cursor]["index"] == work[top + _PLACE]:
-                    node = cursor
-                    work[top + _CURSOR] = cursor + 1
+            last = nodes[parent]["items"] + nodes[parent]["items_count"]
+            if cursor < last and nodes[cursor]["index"] == work[top + _PLACE]:
+                node = cursor
+                work[top + _CURSOR] = cursor + 1
             work[top + _PLACE] += 1
     if at != end:
         return MALFORMED
