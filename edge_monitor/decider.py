@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Protocol
 
+import msgspec
 import numpy as np
 
 from . import __version__, events
@@ -80,8 +81,10 @@ class Decider:
         self._by_name = {signal.name: signal for signal in envelope.signals}
         self._checks = {check.name: check for check in envelope.checks}
         self._leases = {gate.name: gate.lease for gate in envelope.gates}
-        self._started = False
+        self.started = False
         self._beat = 0  # when the next heartbeat is due, ns
+        self._damaged = 0  # parts that could not be read, in all
+        self.told = 0  #: events so far; the next one has this number
         self.damages: list[Damage] = []
 
     @property
@@ -94,31 +97,56 @@ class Decider:
         """Take items ((n,) SAMPLE, whole instants in stream order); answers the events that they decided."""
         if len(items) == 0:
             return []
-        return self.start(int(items[0]["t"])) + self._run(items)
+        return self._told(self._begin(int(items[0]["t"])) + self._run(items))
 
     def damage(self, damage: Damage) -> list[Event]:
         """A part of the input could not be read."""
         self.damages.append(damage)
-        return [events.from_damage(damage, self.now)] if self._started else []  # told once the stream has a time
+        self._damaged += 1
+        if not self.started:  # told once the stream has a time
+            return []
+        return self._told([events.from_damage(damage, self.now)])
 
     def until(self, t: int) -> list[Event]:
         """Promise that nothing earlier than ``t`` (ns) will come: deadlines before it take effect."""
-        return self.start(t) + self._beats(t) + self._reach(t)
+        return self._told(self._begin(t) + self._beats(t) + self._reach(t))
 
     def finish(self) -> list[Event]:
         """End the stream where it stands: deadlines at that very time take effect too."""
-        if not self._started:
-            return [events.from_damage(damage, 0) for damage in self.damages]
+        if not self.started:
+            return self._told([events.from_damage(damage, 0) for damage in self.damages])
         t = self.now
         found = self._beats(t + 1)
         found += self._events(self.engine.finish(t)) + self._waiting(t, inclusive=True)
-        return [*found, self._account("monitor.stopped", t)]
+        return self._told([*found, self._account("monitor.stopped", t)])
+
+    def snapshot(self) -> bytes:
+        """All state, for :meth:`restore`: from there on the same items give the same events."""
+        machines = [self.gates.snapshot(), self.authority.snapshot() if self.authority else None]
+        own = [self.started, self._beat, self._damaged, self.told]
+        return msgspec.msgpack.encode([self.engine.snapshot(), *machines, self.whereabouts.snapshot(), *own])
+
+    def restore(self, snapshot: bytes) -> None:
+        """Take over a snapshot of a decider of the same envelope. Raises ``ValueError`` where it is none."""
+        try:
+            engine, gates, authority, whereabouts, started, beat, damaged, told = msgspec.msgpack.decode(snapshot)
+            self.engine.restore(engine)
+            self.gates.restore(gates)
+            if self.authority is not None:
+                self.authority.restore(authority)
+            self.whereabouts.restore(whereabouts)
+        except (msgspec.MsgspecError, TypeError) as error:
+            raise ValueError(f"no snapshot of a decider of this envelope: {error}") from None
+        self.started, self._beat, self._damaged, self.told = bool(started), int(beat), int(damaged), int(told)
 
     def start(self, t: int) -> list[Event]:
         """Begin the stream at ``t`` (ns), unless it has begun: its first event, and the first decisions."""
-        if self._started:
+        return self._told(self._begin(t))
+
+    def _begin(self, t: int) -> list[Event]:
+        if self.started:
             return []
-        self._started = True
+        self.started = True
         self._beat = t + HEARTBEAT_NS
         envelope = self.envelope
         payload = {
@@ -133,6 +161,10 @@ class Decider:
         early = [events.from_damage(damage, t) for damage in self.damages]
         self.whereabouts.start(t)
         return [started, *early, *self._decisions(self.gates.start(t))]
+
+    def _told(self, found: list[Event]) -> list[Event]:
+        self.told += len(found)
+        return found
 
     def _run(self, items: np.ndarray) -> list[Event]:
         """Take items, with heartbeats between the instants where they are due, wherever the batch was cut."""
@@ -178,7 +210,7 @@ class Decider:
             "samples": int(head["samples"]),
             "dropped_out_of_order": int(head["dropped"]),
             "clock_jumps": int(head["jumps"]),
-            "damages": len(self.damages),
+            "damages": self._damaged,
             "engine_digest": self.engine.digest(),
         }
         return Event(name, self.envelope.id, t, t, "negligible", payload)

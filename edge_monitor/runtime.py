@@ -15,6 +15,8 @@ from .decider import Decider, constants
 from .envelope import Envelope
 from .events import Event
 from .surroundings import Surroundings
+from .tape.recorder import Recorder
+from .tape.ring import Ring
 from .whereabouts import Witness
 
 
@@ -27,17 +29,22 @@ class Monitor:
         self.surroundings = Surroundings(envelope)
         self.extractor = Extractor(envelope.signals, constants(envelope))
         self.decider = Decider(envelope, self.extractor, witness)
+        self._door: Decider | Recorder = self.decider
         self._status: list[tuple[int, int]] = []
         self.problems: list[str] = []
+
+    def record(self, ring: Ring) -> None:
+        """Write everything from now on into a black box."""
+        self._door = Recorder(self.decider, ring, self.extractor)
 
     def feed(self, item: Channel | Batch | Damage) -> list[Event]:
         """Take one item of a source; answers the events that it decided."""
         if isinstance(item, Batch):
             if len(item.messages) == 0:
                 return []
-            return self.decider.start(int(item.messages[0]["t"])) + self.decider.take(self.items(item))
+            return self._door.start(int(item.messages[0]["t"])) + self._door.take(self.items(item))
         if isinstance(item, Damage):
-            return self.decider.damage(item)
+            return self._door.damage(item)
         for problem in self.extractor.add_channel(item) + self.surroundings.add_channel(item):
             self._status.append((problem.signal, int(problem.cause)))
             self.problems.append(problem.message)
@@ -57,11 +64,11 @@ class Monitor:
 
     def until(self, t: int) -> list[Event]:
         """Promise that nothing earlier than ``t`` (ns) will come: deadlines before it take effect."""
-        return self.decider.until(t)
+        return self._door.until(t)
 
     def finish(self) -> list[Event]:
         """End the stream where it stands: deadlines at that very time take effect too."""
-        return self.decider.finish()
+        return self._door.finish()
 
     @property
     def now(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -68,6 +68,17 @@ class Whereabouts:
     def advance(self, t: int, decided: int, *, inclusive: bool = False) -> list[OddChange]:
         """Let time pass to ``t`` (ns): what is due before it (``inclusive``: at it, too) takes effect."""
         return self._odd.advance(t, decided, inclusive=inclusive) if self._odd is not None else []
+
+    def snapshot(self) -> list[Any]:
+        """All state as plain data, for :meth:`restore` under the same envelope."""
+        return [list(self.cell), self._odd.snapshot() if self._odd is not None else None]
+
+    def restore(self, snapshot: list[Any]) -> None:
+        """Take over a snapshot. A witness is told nothing of the time before it."""
+        (weather, light, vibration, occlusion), odd = snapshot
+        self.cell = weather, light, vibration, occlusion
+        if self._odd is not None:
+            self._odd.restore(odd)
 
     def told(self, type_: str, t: int) -> None:
         """An event was told."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -94,6 +95,20 @@ class Authority:
             self._failsafe = failsafe
             changes.append(Change("failsafe.start" if failsafe else "failsafe.end", t, decided, before, after, causes))
         return changes
+
+    def snapshot(self) -> list[Any]:
+        """All state as plain data, for :meth:`restore` under the same specification."""
+        command = self.command
+        words = [command.decision, command.execution, command.mode, command.intention]
+        return [words, list(self._values.items()), list(self._recent), self._failsafe]
+
+    def restore(self, snapshot: list[Any]) -> None:
+        """Take over a snapshot."""
+        words, values, recent, failsafe = snapshot
+        self.command = Command(*words)
+        self._values = dict(values)
+        self._recent = deque((t, reason) for t, reason in recent)
+        self._failsafe = failsafe
 
     def _take(self, name: str, row: np.void, t: int) -> bool:
         """Put one value in force; answers whether it can change who is in command."""

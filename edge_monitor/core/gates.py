@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -132,6 +133,21 @@ class Gates:
     def state(self) -> dict[str, bool]:
         """Whether each gate is GO now."""
         return {gate.spec.name: gate.go for gate in self._gates}
+
+    def snapshot(self) -> list[Any]:
+        """All state as plain data, for :meth:`restore` of the same gates over the same checks."""
+        reasons = [[r.verdict, r.cause, r.value, r.limit, r.margin, r.since] for r in self._reasons.values()]
+        gates = [[g.go, g.told, g.pass_since, g.hold_since, g.due] for g in self._gates]
+        return [reasons, gates]
+
+    def restore(self, snapshot: list[Any]) -> None:
+        """Take over a snapshot. Raises ``ValueError`` where it is one of other gates."""
+        reasons, gates = snapshot
+        for name, (verdict, cause, value, limit, margin, since) in zip(self._names, reasons, strict=True):
+            self._reasons[name] = Reason(name, Verdict(verdict), Cause(cause), value, limit, margin, since)
+        for gate, (go, told, pass_since, hold_since, due) in zip(self._gates, gates, strict=True):
+            gate.go, gate.told = go, None if told is None else Verdict(told)
+            gate.pass_since, gate.hold_since, gate.due = pass_since, hold_since, due
 
     def reasons(self, gate: str) -> tuple[Reason, ...]:
         """What every criterion of ``gate`` says now, failed ones first."""

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -246,6 +247,15 @@ class Odd:
         known = any(self.cell[axis] != UNKNOWN for axis in against)
         name = "odd.enter" if self.inside else "odd.exit"
         return [OddChange(name, due, decided, self.cell, against, self.inside or known)]
+
+    def snapshot(self) -> list[Any]:
+        """All state as plain data, for :meth:`restore` under the same specification."""
+        return [list(self.cell), self.inside, self._pending, self._since]
+
+    def restore(self, snapshot: list[Any]) -> None:
+        """Take over a snapshot."""
+        (weather, light, vibration, occlusion), self.inside, self._pending, self._since = snapshot
+        self.cell = weather, light, vibration, occlusion
 
     def jump(self, t: int, decided: int) -> list[OddChange]:
         """The stream's clock stepped back to ``t``: nothing is known, and what was pending is not."""

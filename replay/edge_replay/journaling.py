@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_monitor import __version__
 from edge_monitor.envelope import Envelope
-from edge_monitor.events import SEVERITIES, Event
+from edge_monitor.events import Event
 
 
 def journal_writer(stack: ExitStack, path: Path, key: Path, envelope: Envelope) -> Callable[[Event, Path], None]:
@@ -19,7 +19,8 @@ def journal_writer(stack: ExitStack, path: Path, key: Path, envelope: Envelope) 
 
     Raises ``ConfigError`` for an unusable key or a journal that another process writes.
     """
-    from edge_monitor.journal import Digests, Entry, Journal, Severity, load_signing_key
+    from edge_monitor.journal import Digests, Journal, load_signing_key
+    from edge_monitor.journaling import entry
 
     digests = Digests(envelope=bytes.fromhex(envelope.digest), model=b"", monitor=__version__.encode())
     journal = stack.enter_context(
@@ -28,17 +29,6 @@ def journal_writer(stack: ExitStack, path: Path, key: Path, envelope: Envelope) 
 
     def write(event: Event, log: Path) -> None:
         recording = {"recording": log.name} if event.type == "monitor.started" else {}
-        journal.append(
-            Entry(
-                type=event.type,
-                severity=Severity(SEVERITIES[event.severity]),
-                t_effective=event.t_effective,
-                t_decided=event.t_decided,
-                payload={"subject": event.subject, **recording, **event.payload},
-                rules=event.rules,
-                hazard=event.hazard,
-                claim=event.claim,
-            )
-        )
+        journal.append(entry(event, **recording))
 
     return write

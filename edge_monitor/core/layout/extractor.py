@@ -143,6 +143,11 @@ class Extractor:
         index = self._names.get(signal)
         return index is not None and bool(self._ops[index]["prim"] == IS_TEXT)
 
+    @property
+    def text_signals(self) -> tuple[str, ...]:
+        """The signals whose values are numbers of texts, by name."""
+        return tuple(sorted(self._text_signals))
+
     def constants(self, channel: int) -> Mapping[str, float]:
         """Number constants (enumerations) in the definition of a channel's type, where a signal needed it."""
         return self._constants.get(channel, {})

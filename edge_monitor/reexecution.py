@@ -1,0 +1,193 @@
+"""Re-execution: the same items through the same code, held against what the journal says was decided.
+
+It needs no trust in the tape: each event that the journal signed names the tape's digest up to that point, and the events
+that come out must be those of the journal, payload byte for payload byte.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from .core.messages import Damage
+from .core.samples import SAMPLE
+from .decider import Decider, constants
+from .envelope import Envelope
+from .errors import VerificationError
+from .events import Event
+from .journal.records import Record, encode_payload
+from .journaling import entry
+from .tape.format import Block, Entry, Kind
+from .tape.reader import Tape
+from .tape.recorder import TIME, Words
+
+#: What the onboard process adds to a payload, beside what was decided.
+BESIDE = "onboard"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where re-execution and record part. ``place``: block and byte of the tape; ``sample``: the last item before it."""
+
+    what: str
+    place: tuple[int, int]
+    t: int
+    sample: str = ""
+
+    def __str__(self) -> str:
+        block, byte = self.place
+        after = f", after {self.sample}" if self.sample else ""
+        return f"{self.what} (at {self.t / 1e9:.9f} s, block {block} byte {byte} of the tape{after})"
+
+
+@dataclass(slots=True)
+class Report:
+    """What was compared, and the first difference (None: all is equal)."""
+
+    blocks: int = 0
+    items: int = 0
+    events: int = 0  #: that came out and stand in the journal
+    unmatched: int = 0  #: that came out, with no journal, or before and after what it covers
+    anchors: int = 0  #: digests of the tape in the journal that hold
+    snapshots: int = 0  #: states at the beginning of a block that were reached, bit for bit
+    difference: Difference | None = None
+    damages: tuple[str, ...] = field(default=())
+
+
+def reexecute(envelope: Envelope, tape: Tape, records: Iterable[tuple[Record, dict[str, Any]]] = ()) -> Report:
+    """Run a tape through a new decider. ``records``: the journal's records of the tape's run, with their payloads.
+
+    Raises ``VerificationError`` where tape, envelope and plan do not belong together.
+    """
+    if tape.envelope.hex() != envelope.digest:
+        raise VerificationError(
+            f"{tape.path}: was made under envelope {tape.envelope.hex()[:16]}…, not {envelope.digest[:16]}…; name that one"
+        )
+    return _Run(envelope, tape, records).report
+
+
+class _DifferenceFound(Exception):  # noqa: N818
+    """Ends the run at the first difference."""
+
+
+class _Run:
+    def __init__(self, envelope: Envelope, tape: Tape, records: Iterable[tuple[Record, dict[str, Any]]]) -> None:
+        self.report = Report(damages=tape.damages)
+        self.expected: dict[int, tuple[Record, dict[str, Any]]] = {}
+        self.anchors: dict[int, list[tuple[int, str]]] = {}
+        for record, payload in records:
+            beside = payload.get(BESIDE)
+            if record.boot_id != tape.boot or not isinstance(beside, dict):
+                continue
+            if isinstance(beside.get("event"), int):
+                self.expected[beside["event"]] = record, payload
+            anchor = beside.get("tape")
+            if isinstance(anchor, list) and len(anchor) == 3:
+                self.anchors.setdefault(anchor[0], []).append((anchor[1], anchor[2]))
+        self.names = [signal.name for signal in envelope.signals]
+        self.words = Words(constants(envelope))
+        self.decider = Decider(envelope, self.words)
+        self.begun = False
+        self.place = (0, 0)
+        self.sample = ""
+        if bytes.fromhex(self.decider.plan.digest()) != tape.plan:
+            raise VerificationError(
+                f"{tape.path}: the envelope compiles to another plan here; use the risk profile and the version of "
+                "edge-monitor that recorded it (both stand in the journal's monitor.started)"
+            )
+        try:
+            for block in tape.blocks:
+                self._anchored(block)
+                self._block(block)
+        except _DifferenceFound:
+            pass
+
+    def _differ(self, what: str) -> _DifferenceFound:
+        self.report.difference = Difference(what, self.place, self.decider.now, self.sample)
+        return _DifferenceFound()
+
+    def _anchored(self, block: Block) -> None:
+        """The tape is the one that was recorded: digests of its parts stand, signed, in the journal."""
+        for end, digest in self.anchors.get(block.sequence, ()):
+            self.place = block.sequence, end
+            if end > len(block.raw):
+                raise self._differ(f"the journal covers {end} bytes of the block, the tape holds {len(block.raw)}")
+            if block.digest(end).hex() != digest:
+                raise self._differ("the tape is not the one that the journal names: it was changed")
+            self.report.anchors += 1
+
+    def _block(self, block: Block) -> None:
+        self.report.blocks += 1
+        for item in block.entries():
+            self.place = block.sequence, item.start
+            number = self.decider.told
+            for event in self._entry(item):
+                self._compare(number, event)
+                number += 1
+
+    def _entry(self, item: Entry) -> Iterator[Event]:
+        decider, payload = self.decider, item.payload
+        try:
+            if item.kind == Kind.SNAPSHOT:
+                self._snapshot(payload)
+            elif item.kind == Kind.WORDS:
+                self.words.learn(*msgspec.msgpack.decode(payload))
+            elif item.kind == Kind.ITEMS:
+                items = np.frombuffer(payload, SAMPLE)
+                self.report.items += len(items)
+                if len(items):
+                    self.sample = self._named(items[-1])
+                yield from decider.take(items)
+            elif item.kind in (Kind.START, Kind.UNTIL):
+                (t,) = TIME.unpack(payload)
+                yield from decider.start(t) if item.kind == Kind.START else decider.until(t)
+            elif item.kind == Kind.DAMAGE:
+                yield from decider.damage(msgspec.msgpack.decode(payload, type=Damage))
+            elif item.kind == Kind.FINISH:
+                yield from decider.finish()
+        except (ValueError, IndexError, TypeError, struct.error, msgspec.MsgspecError) as error:
+            raise self._differ(f"the tape holds what was never recorded: {error}") from None
+
+    def _snapshot(self, payload: bytes) -> None:
+        words, state = msgspec.msgpack.decode(payload)
+        if not self.begun:
+            self.begun = True
+            self.words.learn(*words)
+            self.decider.restore(state)
+        elif self.decider.snapshot() != state:
+            raise self._differ("the state is another than the one recorded at the beginning of the block")
+        else:
+            self.report.snapshots += 1
+
+    def _named(self, row: np.void) -> str:
+        name = self.names[row["signal"]] if 0 <= row["signal"] < len(self.names) else "?"
+        return f"{name} = {float(row['value']):g} at {int(row['t']) / 1e9:.9f} s"
+
+    def _compare(self, number: int, event: Event) -> None:
+        found = self.expected.pop(number, None)
+        if found is None:
+            self.report.unmatched += 1
+            return
+        record, payload = found
+        beside = {key: payload[key] for key in (BESIDE,) if key in payload}
+        again = entry(event, **beside)
+        for name, ours, theirs in (
+            ("type", again.type, record.type),
+            ("severity", int(again.severity), int(record.severity)),
+            ("t_effective", again.t_effective, record.t_effective),
+            ("t_decided", again.t_decided, record.t_decided),
+            ("rules", again.rules, record.rules),
+            ("hazard", again.hazard, record.hazard),
+            ("claim", again.claim, record.claim),
+            ("payload", encode_payload(again.payload), encode_payload(payload)),
+        ):
+            if ours != theirs:
+                raise self._differ(
+                    f"record {record.sequence} ({record.type}) is not what comes out again: its {name} differs"
+                )
+        self.report.events += 1

@@ -1,0 +1,116 @@
+"""The bytes of a tape, format v1 (docs/black_box.md): entries, blocks of them, and what a tape's head says.
+
+A block is a run of entries and starts with a snapshot, so that re-execution can begin at any block. Blocks are chained:
+``digest = SHA-256(domain ‖ digest of the block before ‖ entries)``, and the journal's anchors name digests of prefixes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from ..errors import DamagedInputError
+
+MAGIC = b"EMTAPE01"
+VERSION = 1
+LINEAR = 1  #: flag: blocks follow one another from the ring's start; nothing was written over
+BLOCK_MAGIC = b"EMBLOCK1"
+DOMAIN = b"edge-monitor tape v1\0"
+NO_DIGEST = bytes(32)
+HEAD_SIZE = 4096
+#: Bytes of one block before compression, at most; and of one entry.
+MAX_RAW = 1 << 26
+
+#: magic, version, flags, boot, envelope digest, plan digest, ring start, ring size, open size
+FIXED = struct.Struct("<8sII16s32s32sQQQ")
+#: place and sequence of the newest block, and per open area: filled bytes, sequence, digest of the block before it
+MOVING = struct.Struct("<QQ" + "QQ32s" * 2)
+MOVING_AT = 512
+#: magic, sequence, place of the block before, stored bytes, raw bytes, first and last time (ns), digest before, digest;
+#: its CRC-32 follows, then the entries, compressed with Zstandard
+BLOCK = struct.Struct("<8sQQIIqq32s32s")
+BLOCK_ALIGN = 8
+ENTRY = struct.Struct("<IB3x")
+CRC = struct.Struct("<I")
+
+
+class TapeError(DamagedInputError):
+    """A file is no tape, or is damaged."""
+
+
+class Kind(IntEnum):
+    """What an entry holds."""
+
+    SNAPSHOT = 1  #: MessagePack: the decider's state, and all texts so far
+    WORDS = 2  #: MessagePack: [number of the first, new texts, signals that are texts]
+    START = 3  #: int64: the stream begins
+    ITEMS = 4  #: SAMPLE rows, as they were taken
+    UNTIL = 5  #: int64: nothing earlier will come
+    DAMAGE = 6  #: MessagePack: a part of the input that could not be read
+    COMMAND = 7  #: MessagePack: what a person or program asked for
+    FINISH = 8  #: the stream ends
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry; ``start``: where it begins in its block, ``end``: where it ends (an anchor names such an end)."""
+
+    kind: Kind
+    payload: bytes
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block: its entries as bytes, checked against its digest where it is closed."""
+
+    sequence: int
+    raw: bytes
+    before: bytes  #: digest of the block before it
+    closed: bool
+
+    def digest(self, end: int | None = None) -> bytes:
+        """Digest of the first ``end`` bytes of the entries; of all of them where none is given."""
+        return hashlib.sha256(DOMAIN + self.before + self.raw[:end]).digest()
+
+    def entries(self) -> Iterator[Entry]:
+        """The entries in order. Raises ``TapeError`` at the first that is damaged."""
+        at = 0
+        while at < len(self.raw):
+            found = entry_at(self.raw, at)
+            if found is None:
+                raise TapeError(f"block {self.sequence}: the entry at byte {at} is damaged")
+            yield found
+            at = found.end
+
+
+def pack_entry(kind: Kind, payload: bytes) -> bytes:
+    """The bytes of an entry: size, kind, payload, CRC-32 of all before."""
+    body = ENTRY.pack(len(payload), kind) + payload
+    return body + CRC.pack(zlib.crc32(body))
+
+
+def entry_at(raw: bytes, at: int) -> Entry | None:
+    """The entry that begins at ``at``; None where there is none that is whole."""
+    if at + ENTRY.size + CRC.size > len(raw):
+        return None
+    size, kind = ENTRY.unpack_from(raw, at)
+    end = at + ENTRY.size + size + CRC.size
+    if end > len(raw) or kind not in Kind._value2member_map_:
+        return None
+    if CRC.unpack_from(raw, end - CRC.size)[0] != zlib.crc32(raw[at : end - CRC.size]):
+        return None
+    return Entry(Kind(kind), raw[at + ENTRY.size : end - CRC.size], at, end)
+
+
+def whole_entries(raw: bytes) -> bytes:
+    """``raw`` up to the first entry that is not whole, as after a power cut."""
+    at = 0
+    while (found := entry_at(raw, at)) is not None:
+        at = found.end
+    return raw[:at]
