@@ -26,8 +26,10 @@ from .tape.format import Block, Entry, Kind
 from .tape.reader import Tape
 from .tape.recorder import TIME, Words
 
-#: What the onboard process adds to a payload, beside what was decided.
+#: What the process adds to a payload, beside what was decided: the event's number and the tape's digest, and the
+#: recording's name.
 BESIDE = "onboard"
+ADDED = (BESIDE, "recording")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +157,9 @@ class _Run:
 
     def _snapshot(self, payload: bytes) -> None:
         words, state = msgspec.msgpack.decode(payload)
+        self.words.learn(*words)
         if not self.begun:
             self.begun = True
-            self.words.learn(*words)
             self.decider.restore(state)
         elif self.decider.snapshot() != state:
             raise self._differ("the state is another than the one recorded at the beginning of the block")
@@ -174,7 +176,7 @@ class _Run:
             self.report.unmatched += 1
             return
         record, payload = found
-        beside = {key: payload[key] for key in (BESIDE,) if key in payload}
+        beside = {key: payload[key] for key in ADDED if key in payload and key not in event.payload}
         again = entry(event, **beside)
         for name, ours, theirs in (
             ("type", again.type, record.type),

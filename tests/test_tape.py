@@ -252,3 +252,33 @@ def test_a_full_disk_is_found_at_the_start(tmp_path: Path, flight: Envelope) -> 
     assert os.stat(tmp_path / "a.tape").st_blocks * 512 >= HEAD_SIZE + 2 * OPEN + RING
     with pytest.raises(ConfigError, match="File exists"):
         ring(tmp_path / "a.tape", Monitor(flight))
+
+
+def command(*arguments: str | Path, expect: int = 0) -> str:
+    """What a command prints."""
+    program = Path(sys.executable).parent / str(arguments[0])
+    done = subprocess.run([program, *arguments[1:]], capture_output=True, text=True, check=False)
+    assert done.returncode == expect, done.stderr + done.stdout
+    return done.stdout + done.stderr
+
+
+def test_a_replayed_flight_reexecutes_from_the_command_line(tmp_path: Path) -> None:
+    """Journal and tape of a replay are equal; a tape of another run, and a changed byte of this one, are not."""
+    flight, config = ROOT / "replay" / "scenarios" / "survey_flight.mcap", ROOT / "configs" / "survey_plane.yaml"
+    command("edge-monitor", "keys", "new", "robot", "--dir", tmp_path)
+    journal, tape, public = tmp_path / "j.db", tmp_path / "t.tape", tmp_path / "robot.pub"
+    run = ("edge-replay", "run", flight, "-e", config, "--quiet", "--key", tmp_path / "robot.key")
+    command(*run, "--journal", journal, "--tape", tape)
+    again = ("edge-replay", "reexecute", journal, tape, "-e", config, "--key", public)
+    assert "EQUAL" in command(*again)
+    command(*run, "--journal", tmp_path / "k.db", "--tape", tmp_path / "u.tape")
+    other = ("edge-replay", "reexecute", journal, tmp_path / "u.tape", "-e", config, "--key", public)
+    assert "no event of this tape's run" in command(*other, expect=4)
+    whole = read(tape)
+    last = whole.blocks[-1]
+    number = 1 - len(whole.blocks) % 2  # of the open area that holds it
+    item = next(item for item in last.entries() if item.kind == Kind.ITEMS)
+    data = bytearray(tape.read_bytes())
+    data[HEAD_SIZE + number * (4 << 20) + item.start + 40] ^= 1
+    tape.write_bytes(data)
+    assert "the journal covers" in command(*again, expect=5)

@@ -19,6 +19,10 @@ COMMANDS = {
         "How often do drift checks alarm falsely, and how late do they find shifts?",
     ),
     "info": ("edge_replay.commands.info", "What is in a recording: topics, rates, gaps, damage."),
+    "reexecute": (
+        "edge_replay.commands.reexecute",
+        "Run a black box's tape again, and hold every decision against the journal.",
+    ),
     "run": ("edge_replay.commands.run", "Replay recordings against an envelope; every breach and decision."),
 }
 

@@ -76,16 +76,20 @@ def replay(
     window: Window | None = None,
     listener: Listener | None = None,
     matrix: Matrix | None = None,
+    recorder: Callable[[Monitor, int], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Replay:
     """Run ``path`` through a monitor for ``envelope``.
 
-    ``listener`` gets each event as it is decided; ``matrix`` accounts for all time. ``progress`` gets (bytes read, bytes
+    ``listener`` gets each event as it is decided; ``matrix`` accounts for all time; ``recorder`` may give the monitor a
+    tape, and gets the recording's size in bytes too. ``progress`` gets (bytes read, bytes
     in all) after each item of the source; what it raises ends the replay between two items. Raises
     ``DamagedInputError`` when nothing in the file can be read; partial damage is an event and in ``damages``.
     """
     recording = readers.open(path, topics=sorted({signal.topic for signal in envelope.signals if signal.topic}))
     result = Replay(Path(path), recording.format, Monitor(envelope, matrix), matrix=matrix)
+    if recorder is not None:
+        recorder(result.monitor, recording.size)
 
     def tell(found: list[Event]) -> None:
         for event in found:

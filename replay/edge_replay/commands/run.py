@@ -46,6 +46,11 @@ FAIL_ON = ("breach", "no-go", "unknown")
     help="Signing key, from 'edge-monitor keys new'.",
 )
 @click.option(
+    "--tape",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write what decisions were made of to this file (needs --journal), for 'edge-replay reexecute'.",
+)
+@click.option(
     "--jsonl",
     type=click.Path(dir_okay=False, allow_dash=True),
     help="Write events to this file, one JSON object a line; '-' is stdout.",
@@ -72,6 +77,7 @@ def command(
     risk: str | None,
     journal: Path | None,
     key: Path | None,
+    tape: Path | None,
     jsonl: str | None,
     with_matrix: bool,
     as_json: bool,
@@ -94,6 +100,8 @@ def command(
 
     if (journal is None) != (key is None):
         raise UsageError("--journal and --key go together: make a key with 'edge-monitor keys new NAME'")
+    if tape is not None and (journal is None or len(logs) > 1):
+        raise UsageError("--tape belongs to one LOG and its journal: give one LOG, --journal and --key")
     if jsonl == "-" and as_json:
         raise UsageError("--jsonl - and --json both want stdout: give --jsonl a file")
     if jsonl not in (None, "-") and Path(str(jsonl)).resolve() in {path.resolve() for path in (*logs, envelope)}:
@@ -109,24 +117,29 @@ def command(
     unreadable = False
     with ExitStack() as stack:
         sinks: list[Sink] = []
+        recorder = None
         if jsonl is not None:
             sinks.append(line_writer(stack, jsonl, name_log=len(logs) > 1))
         if journal is not None and key is not None:
-            from ..journaling import journal_writer
+            from ..journaling import JournalSink
 
-            sinks.append(journal_writer(stack, journal, key, loaded))
+            sink = JournalSink(stack, journal, key, loaded, tape)
+            recorder = sink.record
+            sinks.append(sink)
         for log in logs:
             interrupt = PatientInterrupt()
 
             def listener(event: Event, log: Path = log, interrupt: PatientInterrupt = interrupt) -> None:
-                for sink in sinks:
-                    sink(event, log)
+                for write in sinks:
+                    write(event, log)
                 interrupt.check()
 
             try:
                 with progress(log, quiet or not sys.stderr.isatty(), interrupt) as tell:
                     matrix = Matrix(mission=log.name) if with_matrix else None
-                    result = replay(log, loaded, window=window, listener=listener, matrix=matrix, progress=tell)
+                    result = replay(
+                        log, loaded, window=window, listener=listener, matrix=matrix, recorder=recorder, progress=tell
+                    )
                     results.append(result)
             except DamagedInputError as error:
                 unreadable = True

@@ -1,0 +1,103 @@
+"""``edge-replay reexecute``: the same items through the same code, held against what was signed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_monitor.errors import DamagedInputError, VerificationError
+
+if TYPE_CHECKING:
+    from edge_monitor.journal.records import Record
+    from edge_monitor.reexecution import Report
+    from edge_monitor.tape import Tape
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command(short_help="Run a black box's tape again, and hold every decision against the journal.")
+@click.argument("journal", type=FILE)
+@click.argument("tape", type=FILE)
+@click.option("--envelope", "-e", required=True, type=FILE, help="The envelope file that was active.")
+@click.option("--risk", help="Mission risk profile that was active; the envelope's own default otherwise.")
+@click.option(
+    "--key", "keys", multiple=True, type=FILE, help="Public key (.pub) of who signed the journal; may repeat."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(journal: Path, tape: Path, envelope: Path, risk: str | None, keys: tuple[Path, ...], as_json: bool) -> int:
+    """Run TAPE again from its first state, and compare every event, state and digest with JOURNAL, bit for bit.
+
+    With --key the journal is verified first: then nothing in TAPE or JOURNAL has to be believed. Exit code 5 when
+    something differs, and where it differs first; 4 when a part of the tape is damaged and the rest is equal.
+    """
+    from edge_monitor import envelope as envelopes
+    from edge_monitor.journal import load_verifier_key
+    from edge_monitor.journal.verify import verify
+    from edge_monitor.reexecution import reexecute
+    from edge_monitor.tape import read
+
+    loaded = envelopes.load(envelope, risk=risk)
+    if keys:
+        checked = verify(journal, [load_verifier_key(key) for key in keys])
+        if not checked.ok:
+            raise VerificationError(f"{journal}: does not verify; see 'edge-monitor journal verify {journal}'")
+    found = read(tape)
+    report = reexecute(loaded, found, records(journal))
+    if report.difference is None and not report.events:
+        raise DamagedInputError(f"{journal}: holds no event of this tape's run ({found.boot.hex()}); name its journal")
+    document = as_document(report, found, bool(keys))
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        for line in lines(report, found, bool(keys)):
+            click.echo(line)
+    return 5 if report.difference is not None else 4 if report.damages else 0
+
+
+def records(journal: Path) -> Iterator[tuple[Record, dict[str, Any]]]:
+    """The records of a journal whose payloads are there."""
+    from edge_monitor.journal.reader import Reader
+    from edge_monitor.journal.records import decode_payload, decode_record
+
+    with Reader(journal) as reader:
+        for row in reader.rows():
+            if row.payload is not None:
+                yield decode_record(row.record), decode_payload(row.payload)
+
+
+def as_document(report: Report, tape: Tape, verified: bool) -> dict[str, Any]:
+    """The report as JSON."""
+    return {
+        "tape": str(tape.path),
+        "boot": tape.boot.hex(),
+        "journal_verified": verified,
+        "equal": report.difference is None,
+        "difference": None if report.difference is None else str(report.difference),
+        "blocks": report.blocks,
+        "items": report.items,
+        "events": report.events,
+        "events_not_in_journal": report.unmatched,
+        "anchors": report.anchors,
+        "states": report.snapshots,
+        "damages": list(report.damages),
+    }
+
+
+def lines(report: Report, tape: Tape, verified: bool) -> list[str]:
+    """The report for people."""
+    whose = "verified" if verified else "not verified (give the public key with --key)"
+    outside = f"; {report.unmatched} beside them have no payload in the journal" if report.unmatched else ""
+    result = [
+        f"journal   {whose}",
+        f"tape      {report.blocks} blocks, {report.items:,} items; {report.anchors} of its digests stand in the journal",
+        f"events    {report.events} came out as they stand in the journal, byte for byte{outside}",
+        f"states    {report.snapshots} recorded states were reached, bit for bit",
+    ]
+    result += [f"damage    {damage}" for damage in report.damages]
+    if report.difference is None:
+        return [*result, "EQUAL"]
+    return [*result, f"DIFFERS   {report.difference}"]
