@@ -167,18 +167,18 @@ def checkout_in(folder: Path) -> Path:
 
 
 @cache
-def tour() -> dict[str, str]:
-    """What each command of the README's tour prints, in their order; log ids, which are random, are masked."""
+def tour(page: str = "README.md") -> dict[str, str]:
+    """What each command of a page's tour prints, in their order; log ids, which are random, are masked."""
     with tempfile.TemporaryDirectory() as name:
         folder = checkout_in(Path(name))
-        lines = [line for block in shell_blocks(ROOT / "README.md") for line in block.splitlines()]
+        lines = [line for block in shell_blocks(ROOT / page) for line in block.splitlines()]
         return {line: UUID.sub("<log id>", run(line, folder)) for line in lines if line.startswith("edge-")}
 
 
-def printed(*commands: str) -> str:
-    """The outputs of the tour's commands that begin so, as a text block; the middle of long tables is left out."""
+def printed(*commands: str, page: str = "README.md") -> str:
+    """The outputs of a tour's commands that begin so, as a text block; the middle of long tables is left out."""
     lines: list[str] = []
-    for command, text in tour().items():
+    for command, text in tour(page).items():
         if command.startswith(commands) and "--quiet" not in command:
             if lines:
                 lines.append("")
@@ -209,6 +209,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "run": lambda: printed("edge-replay run"),
     "check": lambda: printed("edge-replay check"),
     "journal": lambda: printed("edge-monitor journal"),
+    "reexecute": lambda: printed("edge-replay reexecute", page="docs/black_box.md"),
 }
 
 

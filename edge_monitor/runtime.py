@@ -10,7 +10,7 @@ from .core.gates import Gates
 from .core.layout import Extractor
 from .core.messages import Batch, Channel, Damage
 from .core.plan import Plan
-from .core.samples import ITEM_SHIFT, ITEM_SOURCE_STATUS, SAMPLE
+from .core.samples import ITEM_SHIFT, ITEM_SOURCE_STATUS, SAMPLE, Cause
 from .decider import Decider, constants
 from .envelope import Envelope
 from .events import Event
@@ -61,6 +61,17 @@ class Monitor:
         status["flags"] = [cause | (ITEM_SOURCE_STATUS << ITEM_SHIFT) for _, cause in self._status]
         self._status.clear()
         return np.concatenate([status, samples])
+
+    def status(self, topic: str, cause: Cause, t: int) -> list[Event]:
+        """The source says at ``t`` (ns) what is wrong with a topic; ``Cause.NONE``: nothing any more."""
+        signals = [number for number, signal in enumerate(self.envelope.signals) if signal.topic == topic]
+        if not signals:
+            return []
+        items = np.zeros(len(signals), SAMPLE)
+        items["t"] = t
+        items["signal"] = signals
+        items["flags"] = int(cause) | (ITEM_SOURCE_STATUS << ITEM_SHIFT)
+        return self._door.take(items)
 
     def until(self, t: int) -> list[Event]:
         """Promise that nothing earlier than ``t`` (ns) will come: deadlines before it take effect."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from edge_monitor.journaling import entry
 from edge_monitor.reexecution import BESIDE, Report, reexecute
 from edge_monitor.runtime import Monitor
 from edge_monitor.tape import Kind, Ring, Tape, TapeError, read
-from edge_monitor.tape.format import HEAD_SIZE, Block, entry_at, pack_entry, whole_entries
+from edge_monitor.tape.format import BLOCK, HEAD_SIZE, MOVING_AT, Block, entry_at, pack_entry, whole_entries
 from edge_replay import readers
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -241,6 +242,14 @@ def test_entries_end_where_they_were_cut(payloads: list[bytes], cut: int) -> Non
     count = sum(np.cumsum([len(e) for e in entries]) <= cut)
     assert whole == b"".join(entries[:count])
     assert entry_at(b"", 0) is None
+
+
+def test_the_page_gives_the_format_s_numbers() -> None:
+    """docs/black_box.md has the kinds, sizes and places that the code has."""
+    page = (ROOT / "docs" / "black_box.md").read_text("utf-8")
+    assert f"a head of {BLOCK.size} bytes" in page and "4,096 bytes" in page and HEAD_SIZE == 4096
+    assert f"| {MOVING_AT} | 8, 8 |" in page and f"| {MOVING_AT + 16} | 2 × (8, 8, 32) |" in page
+    assert all(re.search(rf"\b{kind.value} {kind.name.lower()}\b", page) for kind in Kind)
 
 
 def test_a_full_disk_is_found_at_the_start(tmp_path: Path, flight: Envelope) -> None:

@@ -60,7 +60,7 @@ class Scribe:
         when something became durable, or the journal failed.
         """
         self._opened = opened
-        self._capacity = capacity
+        self.capacity = capacity
         self._reserve = reserve
         self._before = before
         self._wake = wake
@@ -86,7 +86,7 @@ class Scribe:
     def put(self, entry: Entry, t: int) -> int | None:
         """Queue an entry at ``t`` (ns, the engine's clock). Answers its ticket, or None where there is no room for it."""
         with self._lock:
-            room = self._capacity - len(self._queue) - len(self._written)
+            room = self.capacity - len(self._queue) - len(self._written)
             if room <= (0 if entry.now else self._reserve):
                 self._refused[entry.severity.name.lower()] += 1
                 self._refused_all += 1
