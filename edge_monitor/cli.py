@@ -19,8 +19,10 @@ Exit codes:
 
 COMMANDS = {
     "check": ("edge_monitor.commands.check", "Check envelope files; every problem with its line."),
+    "envelope": ("edge_monitor.commands.envelope", "Propose and approve envelope files, and show who did."),
     "journal": ("edge_monitor.commands.journal", "Show, verify, prove and export a signed journal."),
     "keys": ("edge_monitor.commands.keys", "Make and show signing keys."),
+    "people": ("edge_monitor.commands.people", "Check the file of the people who may sign."),
     "schema": ("edge_monitor.commands.schema", "Print the JSON Schema of envelope files, for editors."),
     "warm": ("edge_monitor.commands.warm", "Compile all kernels now, so that the first start is quick."),
 }

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -32,7 +32,7 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.reader import ReaderError
 
-from .problems import EnvelopeError, Finding, Mark, Path, Problem, shown
+from .problems import DocumentError, EnvelopeError, Finding, Mark, Path, Problem, shown
 from .scalars import place_in_scalar
 
 MAX_BYTES = 1 << 20
@@ -47,6 +47,17 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.A
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", re.ASCII)
 
 
+class Form(NamedTuple):
+    """What kind of file is read: its name, how it begins, and the error of one that cannot be used."""
+
+    name: str
+    begins: str
+    error: type[DocumentError]
+
+
+ENVELOPE = Form("envelope", "`edge_monitor: 1`, `envelope:`, `signals:` …", EnvelopeError)
+
+
 class Document:
     """The data of a file (dict, tuple, str, int, float, bool) and where each value stands.
 
@@ -54,11 +65,12 @@ class Document:
     :meth:`is_broken` knows them, so that nobody reports them a second time as missing.
 
     Raises:
-        EnvelopeError: nothing can be read at all (not UTF-8, not YAML, too large, more than one document…).
+        DocumentError: the form's; nothing can be read at all (not UTF-8, not YAML, too large, more than one document…).
     """
 
-    def __init__(self, data: bytes, source: str) -> None:
+    def __init__(self, data: bytes, source: str, form: Form = ENVELOPE) -> None:
         self.source = source
+        self.form = form
         self.problems: list[Problem] = []
         self._broken: set[Path] = set()
         self._places: dict[Path, tuple[Mark, Mark]] = {}
@@ -70,7 +82,7 @@ class Document:
         built = self._node(root, events, (), 0)
         self._no_second_document(events)
         if not isinstance(built, dict):
-            raise self._fatal(self._mark(root), "expected a mapping (`edge_monitor: 1`, `envelope:`, `signals:` …)")
+            raise self._fatal(self._mark(root), f"expected a mapping ({form.begins})")
         self.data = built
 
     def mark(self, path: Path, *, key: bool = False) -> Mark:
@@ -108,12 +120,12 @@ class Document:
         """False where something below ``path`` was left out: what is missing there is not missing in the file."""
         return not any(broken[: len(path)] == path for broken in self._broken)
 
-    def _fatal(self, mark: Mark, message: str) -> EnvelopeError:
-        return EnvelopeError([Problem(self.source, mark, Finding((), message))])
+    def _fatal(self, mark: Mark, message: str) -> DocumentError:
+        return self.form.error([Problem(self.source, mark, Finding((), message))])
 
     def _decoded(self, data: bytes) -> str:
         if len(data) > MAX_BYTES:
-            raise self._fatal(Mark(1, 1), f"is larger than {MAX_BYTES} bytes: no envelope file")
+            raise self._fatal(Mark(1, 1), f"is larger than {MAX_BYTES} bytes: no {self.form.name} file")
         data = data.removeprefix(b"\xef\xbb\xbf")
         try:
             return data.decode("utf-8")
@@ -144,7 +156,7 @@ class Document:
     def _no_second_document(self, events: Iterator[Event]) -> None:
         for event in events:
             if isinstance(event, DocumentStartEvent):
-                raise self._fatal(self._mark(event), "a second document starts here: one envelope a file")
+                raise self._fatal(self._mark(event), f"a second document starts here: one {self.form.name} a file")
 
     def _mark(self, event: Event) -> Mark:
         return Mark(event.start_mark.line + 1, event.start_mark.column + 1)

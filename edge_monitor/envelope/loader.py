@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
@@ -42,10 +43,11 @@ class Envelope:
     """An envelope file, checked, with one risk profile applied.
 
     Signals, checks and gates are in the order of their names, not of the file, so that two files with one ``digest``
-    give one plan. ``digest`` is over the content for all profiles; ``risk`` says which one was applied. ``warnings``
-    are lines like those of errors; ``models`` the checks in force as they are written. ``sensors`` are by topic; ``bins``
-    and ``odd`` are the axes that are measured, each a signal of its own (``odd_light``), and the declared domain;
-    ``residuals`` the files of models, as written, by their signals.
+    give one plan. ``digest`` is over the content for all profiles, ``file_digest`` (SHA-256) over the file's bytes; an
+    approval is bound to both. ``risk`` says which profile was applied. ``warnings`` are lines like those of errors;
+    ``models`` the checks in force as they are written. ``sensors`` are by topic; ``bins`` and ``odd`` are the axes that
+    are measured, each a signal of its own (``odd_light``), and the declared domain; ``residuals`` the files of models, as
+    written, by their signals.
     """
 
     id: str
@@ -66,6 +68,7 @@ class Envelope:
     bins: tuple[BinSpec, ...] = ()
     odd: OddSpec | None = None
     residuals: Mapping[str, str] = field(default_factory=dict)
+    file_digest: str = field(default="", compare=False)
 
 
 def load(path: str | FilePath, *, risk: str | None = None, references: bool = True) -> Envelope:
@@ -89,7 +92,8 @@ def load(path: str | FilePath, *, risk: str | None = None, references: bool = Tr
 
 def loads(data: bytes, *, source: str = "<envelope>", risk: str | None = None, references: bool = True) -> Envelope:
     """Like :func:`load`, of bytes; ``source`` is the file's name in errors."""
-    return _Loader(Document(data, source), references).envelope(risk)
+    envelope = _Loader(Document(data, source), references).envelope(risk)
+    return replace(envelope, file_digest=hashlib.sha256(data).hexdigest())
 
 
 class _Loader:

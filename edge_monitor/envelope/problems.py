@@ -1,4 +1,4 @@
-"""What is wrong with an envelope file, and where: one line each, ``file:line:col: dotted.field: problem``."""
+"""What is wrong with a file that a person wrote, and where: one line each, ``file:line:col: dotted.field: problem``."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class Problem:
         return f"{self.source}:{self.mark.line}:{self.mark.column}: {field}{found.message}{hint}"
 
 
-class EnvelopeError(ConfigError):
-    """An envelope file that cannot be used. ``problems`` holds every one, in the file's order; ``str`` is the lines."""
+class DocumentError(ConfigError):
+    """A file that cannot be used. ``problems`` holds every one, in the file's order; ``str`` is the lines."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda p: (p.mark, dotted(p.finding.path), p.finding.message)))
@@ -70,6 +70,10 @@ class EnvelopeError(ConfigError):
             first = left_out[0]
             lines.append(f"{first.source}:{first.mark.line}:{first.mark.column}: and {len(left_out)} more from here on")
         super().__init__("\n".join(lines))
+
+
+class EnvelopeError(DocumentError):
+    """An envelope file that cannot be used."""
 
 
 def nearest(wrong: str, candidates: Iterable[str]) -> str:
