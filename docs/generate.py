@@ -7,6 +7,7 @@ A generated part stands between `<!-- generated:NAME -->` and `<!-- end -->`; wh
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -140,6 +141,12 @@ def journal_example() -> str:
     return "\n".join(lines) + "\n"
 
 
+def approval_example() -> str:
+    """The approval file of the vectors; a test holds it to be what the code makes."""
+    vectors = json.loads((ROOT / "tests/vectors/approval_v1.json").read_text("utf-8"))
+    return f"```text\n{vectors['file']}```\n"
+
+
 def shell_blocks(path: Path) -> list[str]:
     """The ```sh blocks of a Markdown file: commands that a reader runs, one a line."""
     return re.findall(r"^```sh\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
@@ -206,6 +213,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "cli": cli_reference,
     "event-types": event_types,
     "journal-example": journal_example,
+    "approval-example": approval_example,
     "run": lambda: printed("edge-replay run"),
     "check": lambda: printed("edge-replay check"),
     "journal": lambda: printed("edge-monitor journal"),

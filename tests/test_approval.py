@@ -52,7 +52,9 @@ from edge_monitor.utc import SECOND
 def codes(data: bytes | None, now: int = NOW, text: str = ENVELOPE, receipt: int | None = None) -> list[str]:
     """The codes of all reasons against the file; none if it approves."""
     verdict = verify(envelope(text), data, trusted(), now, receipt)
-    return [refusal.code for refusal in verdict.refusals] if isinstance(verdict, Refused) else []
+    refusals = verdict.refusals if isinstance(verdict, Refused) else ()
+    assert all(refusal.message.isprintable() for refusal in refusals)
+    return [refusal.code for refusal in refusals]
 
 
 # --- what holds -------------------------------------------------------------------------------------------------------
@@ -304,6 +306,8 @@ def test_a_monitor_requires_the_approval_beside_the_envelope(tmp_path):
     path = tmp_path / "yard.yaml"
     one = envelope(source=str(path))
     assert approval_path(path) == tmp_path / "yard.approval"
+    with pytest.raises(ConfigError, match=r"cannot end in \.approval: name it yard\.yaml"):
+        approval_path(tmp_path / "yard.approval")
     with pytest.raises(ApprovalError, match=r"yard\.approval: yard-rover v4 is not approved") as error:
         require(one, trusted(), NOW)
     assert error.value.exit_code == 3

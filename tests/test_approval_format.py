@@ -8,6 +8,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,8 @@ from edge_monitor.envelope import loads
 from edge_monitor.envelope.approval import Approval, Refused, verify
 from edge_monitor.envelope.statements import MAX_FILE, note_hash, split_file
 
-VECTORS = Path(__file__).resolve().parent / "vectors" / "approval_v1.json"
+ROOT = Path(__file__).resolve().parent.parent
+VECTORS = ROOT / "tests/vectors/approval_v1.json"
 
 
 def make_vectors() -> dict[str, Any]:
@@ -99,6 +104,37 @@ def test_an_attestation_is_what_the_format_says():
     assert message.hex() == one["message_hex"]
     public = nacl.signing.SigningKey(bytes.fromhex(vectors["seeds"][one["person"]])).verify_key
     assert public.verify(message, bytes.fromhex(one["signature_hex"])) == message
+
+
+def test_the_page_names_tests_that_are_there():
+    """Each rule of docs/approval.md names a test that exists, and every code that the program gives has its row."""
+    page = (ROOT / "docs/approval.md").read_text("utf-8")
+    tests = "".join(path.read_text("utf-8") for path in Path(__file__).resolve().parent.glob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", page))
+    assert len(named) > 10 and all(f"def {name}(" in tests for name in named)
+    program = (ROOT / "edge_monitor/envelope/approval.py").read_text() + (ROOT / "edge_monitor/people.py").read_text()
+    codes = set(re.findall(r'Refusal\(\s*"(\w+)"', program))
+    rows = " ".join(re.findall(r"^\| (`[^|]*) \| [^|]* \| `test_", page, re.MULTILINE))
+    assert codes == set(re.findall(r"`(\w+)`", rows))
+
+
+def test_the_recipes_of_the_page_work(tmp_path):
+    """The shell and the Python of docs/approval.md run as they stand, in their order."""
+    page = (ROOT / "docs/approval.md").read_text("utf-8")
+    (shell,) = re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (python,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for program, script, expected in (
+        (["sh", "-e"], shell, "standing   approved\n"),
+        ([sys.executable], python, "alice bob DEMO-1\n"),
+    ):
+        done = subprocess.run(
+            program, input=script, cwd=tmp_path, env={**os.environ, "PATH": path},
+            capture_output=True, text=True, timeout=100, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.endswith(expected)
 
 
 if __name__ == "__main__":

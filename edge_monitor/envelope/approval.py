@@ -36,6 +36,7 @@ from .statements import (
     split_file,
 )
 
+SUFFIX = ".approval"
 MAX_TERM = 366 * 86_400 * SECOND  #: an approval is given for so long at most
 TOLERANCE = 300 * SECOND  #: how far two people's clocks may be apart
 #: Refusals where a signature or what carries it does not hold (exit code 5); the others are the configuration's (3).
@@ -100,8 +101,14 @@ def latest(now_ns: int, last_receipt_ns: int | None) -> int:
 
 
 def approval_path(envelope: str | Path) -> Path:
-    """The approval file beside an envelope file: ``E.approval`` of ``E.yaml``."""
-    return Path(envelope).with_suffix(".approval")
+    """The approval file beside an envelope file: ``E.approval`` of ``E.yaml``.
+
+    Raises ``ConfigError`` for an envelope that would itself be in the way.
+    """
+    path = Path(envelope)
+    if path.suffix == SUFFIX:
+        raise ConfigError(f"{path}: an envelope file cannot end in {SUFFIX}: name it {path.with_suffix('.yaml').name}")
+    return path.with_suffix(SUFFIX)
 
 
 def read_approval(path: Path) -> bytes | None:
