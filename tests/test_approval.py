@@ -183,6 +183,33 @@ def test_statements_have_one_form(change, expected):
     assert signed == ([] if expected == ["signature"] else expected)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("version 4", "version 04"),
+        ("version 4", "version +4"),
+        ("version 4", "version 4\nversion 4"),
+        ("version 4", "note x\nversion 4"),
+        ("proposer alice", "proposer  alice"),
+        ("T09:00:00Z", ""),
+        ("digest ", "digest F"),
+        ("proposal v1", "proposal v2"),
+    ],
+)
+def test_a_proposal_has_one_form(old, new):
+    """A proposal written another way is none, even with a good signature and an approval of just that."""
+    text = proposal_note().rpartition("\n\n")[0] + "\n"
+    assert old in text
+    note = sign_note(text.replace(old, new, 1), KEYS["alice"])
+    assert codes(approval_file(proposal=note)) == ["malformed"]
+
+
+def test_a_file_too_large_is_said_to_be():
+    """Size is judged before anything is read out of the file."""
+    verdict = verify(envelope(), approval_file() + b"\xff" * MAX_FILE, trusted(), NOW)
+    assert isinstance(verdict, Refused) and "is larger than 16384 bytes" in verdict.refusals[0].message
+
+
 def test_several_faults_are_all_told():
     """A wrong person with a stale proposal, too late, gives every reason at once."""
     data = approval_file("carol", proposal=proposal_note("dave", version=3, digest=ZERO), time=PROPOSED - DAY)
