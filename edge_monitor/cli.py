@@ -23,6 +23,7 @@ COMMANDS = {
     "journal": ("edge_monitor.commands.journal", "Show, verify, prove and export a signed journal."),
     "keys": ("edge_monitor.commands.keys", "Make and show signing keys."),
     "people": ("edge_monitor.commands.people", "Check the file of the people who may sign."),
+    "run": ("edge_monitor.commands.run", "Monitor live inputs on board, until stopped."),
     "schema": ("edge_monitor.commands.schema", "Print the JSON Schema of envelope files, for editors."),
     "warm": ("edge_monitor.commands.warm", "Compile all kernels now, so that the first start is quick."),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .core import layout
 from .core.authority import Authority
 from .core.engine import Engine
 from .core.gates import Gates
@@ -32,6 +33,13 @@ class Monitor:
         self._door: Decider | Recorder = self.decider
         self._status: list[tuple[int, int]] = []
         self.problems: list[str] = []
+
+    def warm(self) -> None:
+        """Compile (or load) every kernel that this envelope needs, so that the first message is not late."""
+        layout.warm()
+        engine = Engine(self.plan)
+        engine.advance(until=0)
+        engine.finish(1)
 
     def record(self, ring: Ring) -> None:
         """Write everything from now on into a black box."""

@@ -68,7 +68,7 @@ def _without(raw: Any, place: Path) -> Any:
 def name_findings(names: Iterable[str], path: Path) -> Iterator[Finding]:
     """Names that are no identifiers; they stand in formulas, topics and file names."""
     for name in names:
-        if not _NAME.match(name):
+        if not _NAME.fullmatch(name):
             yield Finding((*path, name), "is not a name: letters, digits and `_`, not a digit first, at most 64")
 
 

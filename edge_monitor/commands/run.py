@@ -1,0 +1,225 @@
+"""``edge-monitor run``: the onboard process."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    import zmq
+
+    from ..envelope import Envelope
+    from ..envelope.approval import Approval
+    from ..events import Event
+    from ..onboard.loop import Onboard
+    from ..sources.zmq import Endpoint
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+PUBLISH, CONTROL = "tcp://127.0.0.1:7371", "tcp://127.0.0.1:7372"
+KEPT_TAPES = 8
+LARGEST = 1 << 16  #: bytes of a request
+
+
+@click.command(short_help="Monitor live inputs on board, until stopped.")
+@click.option("--envelope", "-e", required=True, type=FILE, help="The envelope file.")
+@click.option("--risk", help="Mission risk profile of the envelope; its own default otherwise.")
+@click.option(
+    "--source", "sources", multiple=True, required=True, metavar="KIND:ADDRESS",
+    help="Where messages come from: 'sub:tcp://127.0.0.1:7370' connects, 'bind-sub:…' waits there, 'pull:…' and "
+    "'bind-pull:…' likewise; may repeat.",
+)  # fmt: skip
+@click.option(
+    "--journal", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The signed journal to write."
+)
+@click.option("--key", required=True, type=FILE, help="Signing key, from 'edge-monitor keys new'.")
+@click.option(
+    "--tapes", type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the black box: a tape a run, the oldest of eight are removed. Without it nothing can be re-executed.",
+)  # fmt: skip
+@click.option("--tape-size", default=256, show_default=True, type=click.IntRange(16, 65536), help="MiB of a tape.")
+@click.option("--publish", default=PUBLISH, show_default=True, help="Address for decisions, heartbeats and leases.")
+@click.option("--control", default=CONTROL, show_default=True, help="Address for requests (status, go, commands).")
+@click.option("--people", type=FILE, help="The people file: who may approve envelopes and command.")
+@click.option(
+    "--unapproved", is_flag=True, help="For the bench: run with an envelope that nobody approved; all is marked so."
+)
+@click.option("--plain", is_flag=True, help="Allow addresses beyond this machine without CURVE keys.")
+@click.option("--for", "seconds", type=float, metavar="SECONDS", help="Stop after so long.")
+@click.option("--jsonl", is_flag=True, help="Print events on stdout, one JSON object a line.")
+def command(
+    envelope: Path,
+    risk: str | None,
+    sources: tuple[str, ...],
+    journal: Path,
+    key: Path,
+    tapes: Path | None,
+    tape_size: int,
+    publish: str,
+    control: str,
+    people: Path | None,
+    unapproved: bool,
+    plain: bool,
+    seconds: float | None,
+    jsonl: bool,
+) -> int:
+    """Take messages from SOURCEs, decide go or no-go, and publish, journal and tape every decision.
+
+    Ends cleanly on SIGTERM, SIGINT and after --for: every GO is revoked first. Exit code 3 when the envelope is not
+    approved by a second person, unless --unapproved.
+    """
+    from .. import envelope as envelopes
+    from ..envelope.approval import require
+    from ..people import load as load_people
+
+    loaded = envelopes.load(envelope, risk=risk)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    trusted = load_people(people) if people is not None else None
+    approval = require(loaded, trusted, time.time_ns(), unapproved)
+    endpoints = [endpoint(text) for text in sources]
+    stopping: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda caught, _: stopping.append(caught))
+    with ExitStack() as stack:
+        onboard = assemble(
+            stack, loaded, approval, endpoints, journal, key,
+            tapes=tapes, tape_size=tape_size << 20, publish=publish, control=control, plain=plain,
+            tell=_print if jsonl else None,
+        )  # fmt: skip
+        end = None if seconds is None else time.monotonic() + seconds
+        if sys.stderr.isatty():
+            click.echo(
+                f"edge-monitor: active; decisions at {publish}, requests at {control}; Ctrl-C stops it", err=True
+            )
+        onboard.run(lambda: bool(stopping) or (end is not None and time.monotonic() >= end))
+    return 0
+
+
+def endpoint(text: str) -> Endpoint:
+    """``[bind-]sub|pull:ADDRESS`` as an endpoint. Raises ``UsageError`` for anything else."""
+    from ..sources.zmq import Endpoint
+
+    kind, _, address = text.partition(":")
+    bind, kind = kind.startswith("bind-"), kind.removeprefix("bind-")
+    if kind not in ("sub", "pull") or "://" not in address:
+        raise UsageError(f"--source {text}: expected such as 'sub:tcp://127.0.0.1:7370' or 'bind-pull:ipc://in.sock'")
+    return Endpoint(address, kind, bind)
+
+
+def assemble(
+    stack: ExitStack,
+    envelope: Envelope,
+    approval: Approval,
+    endpoints: list[Endpoint],
+    journal: Path,
+    key: Path,
+    *,
+    tapes: Path | None,
+    tape_size: int,
+    publish: str,
+    control: str,
+    plain: bool,
+    tell: Callable[[Event], None] | None = None,
+) -> Onboard:
+    """Put the process together: all kernels compiled and all files and sockets open when it returns."""
+    import zmq
+
+    from .. import __version__
+    from ..envelope.approval import activated
+    from ..events import Event
+    from ..journal import Digests, Journal, load_signing_key
+    from ..onboard.control import Control
+    from ..onboard.loop import Onboard
+    from ..onboard.own_signals import TOPIC
+    from ..onboard.publication import Publication, publisher
+    from ..onboard.scribe import Scribe
+    from ..onboard.service_manager import notify
+    from ..runtime import Monitor
+    from ..sources.zmq import ZmqSource
+    from ..tape import Ring
+
+    boot = os.urandom(16)
+    monitor = Monitor(envelope)
+    monitor.warm()
+    signing = load_signing_key(key)
+    digests = Digests(envelope=bytes.fromhex(envelope.digest), model=b"", monitor=__version__.encode())
+    ring = None
+    if tapes is not None:
+        ring = Ring(
+            make_room(tapes) / f"{boot.hex()}.tape", boot=boot, envelope=bytes.fromhex(envelope.digest),
+            plan=bytes.fromhex(monitor.plan.digest()), size=tape_size,
+        )  # fmt: skip
+        monitor.record(ring)
+    wake: list[Onboard] = []
+    scribe = Scribe(
+        lambda: Journal.create_or_open(journal, signing, digests=digests, boot_id=boot),
+        before=ring.sync if ring is not None else None,
+        wake=lambda: wake[0].wake() if wake else None,
+    )
+    context = zmq.Context()
+    stack.callback(context.destroy, linger=200)
+    send = publisher(bound(context, zmq.PUB, publish, "--publish"))
+    requests = bound(context, zmq.REP, control, "--control")
+    requests.setsockopt(zmq.LINGER, 0)
+    topics = sorted({signal.topic for signal in envelope.signals if signal.topic} - {TOPIC})
+    source = ZmqSource(endpoints, topics, boottime, allow_plain=plain)
+    publication = Publication(send, boot, monitor.decider, unapproved=approval.unapproved)
+    answers = Control(publication, lambda now: publication.state(now, wake[0].beside()))
+    onboard = Onboard(
+        monitor, source, scribe, publication, boottime,
+        ring=ring, control=requests, answer=answers, tell=tell, notify=notify,
+    )  # fmt: skip
+    wake.append(onboard)
+    onboard.begin(
+        [Event("envelope.activated", envelope.id, 0, 0, "negligible", activated(approval), claim=envelope.claim)]
+    )
+    gc.collect()
+    gc.freeze()  # what has been made so far stays: the collector need not look at it again
+    notify("READY=1")
+    return onboard
+
+
+def bound(context: zmq.Context[Any], kind: int, address: str, option: str) -> zmq.Socket[Any]:
+    """A bound socket. Raises ``ConfigError`` where the address is none, or is taken."""
+    import zmq
+
+    socket: zmq.Socket[Any] = context.socket(kind)
+    socket.setsockopt(zmq.MAXMSGSIZE, LARGEST)
+    try:
+        socket.bind(address)
+    except zmq.ZMQError as error:
+        raise ConfigError(
+            f"{option} {address}: {error}; give an address that is free, such as tcp://127.0.0.1:7373"
+        ) from None
+    return socket
+
+
+def make_room(folder: Path) -> Path:
+    """The folder for tapes, with place for one more: the oldest beyond ``KEPT_TAPES`` are removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tapes = sorted(folder.glob("*.tape"), key=lambda path: path.stat().st_mtime)
+    for path in tapes[: max(0, len(tapes) - KEPT_TAPES + 1)]:
+        path.unlink()
+    return folder
+
+
+def boottime() -> int:
+    """Ns since the machine started, suspend included."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def _print(event: Event) -> None:
+    sys.stdout.write(json.dumps(event.document(), ensure_ascii=False, separators=(",", ":")) + "\n")
+    sys.stdout.flush()

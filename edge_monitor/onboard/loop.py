@@ -1,0 +1,246 @@
+"""``Onboard``: the loop of the engine's thread, which owns sockets, decisions and outputs (docs/architecture.md).
+
+One turn: receive what is queued, decide, let time pass to now, publish, and only then the heartbeat. Time comes in through
+``clock`` and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import zmq
+
+from ..core.messages import Batch, Channel, Damage
+from ..core.samples import Cause
+from ..events import Event
+from ..journaling import at_once, entry
+from ..reexecution import BESIDE
+from ..runtime import Monitor
+from ..tape import Ring
+from .own_signals import OwnState, own_batch, own_channel
+from .publication import Publication
+from .scribe import Scribe
+
+#: A turn begins so long after the last one at the earliest: what comes in between is decided together.
+TURN_NS = 1_000_000
+#: and, messages or not, so long after it at the latest (SEMANTICS §1).
+LONGEST_MS = 10
+#: Between reports of the monitor's own state, where nothing of it changes.
+OWN_NS = 500_000_000
+Item = Channel | Batch | Damage
+
+
+class LiveSource(Protocol):
+    """What the loop needs of a live input."""
+
+    @property
+    def sockets(self) -> Sequence[Any]:
+        """To be polled."""
+
+    @property
+    def now(self) -> int:
+        """The latest time that was stamped, ns."""
+
+    def drain(self) -> list[Item]:
+        """What is queued, each message stamped with the time at which it was taken."""
+
+    def status(self) -> Sequence[tuple[str, Cause, str]]:
+        """Changes in what holds for whole topics, at ``now``: (topic, cause, words)."""
+
+    @property
+    def lost(self) -> int:
+        """Messages that had to be dropped or were lost on the way, in all."""
+
+    def close(self) -> None:
+        """Give the sockets back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When the monitor no longer trusts its own record. ``patience_ns``: an entry may wait so long for the disk."""
+
+    patience_ns: int = 1_000_000_000
+
+
+@dataclass(slots=True)
+class _Account:
+    """What the loop has been up to, for the own state."""
+
+    longest_ns: int = 0
+    turns: int = 0
+    reported: int = 0
+    own: tuple[bool, int] | None = None  #: what was reported last: failed, refused
+
+
+class Onboard:
+    """Drives a ``Monitor`` live. Everything it needs is handed to it; ``turn`` is one turn, ``run`` many."""
+
+    def __init__(
+        self,
+        monitor: Monitor,
+        source: LiveSource,
+        scribe: Scribe,
+        publication: Publication,
+        clock: Callable[[], int],
+        *,
+        ring: Ring | None = None,
+        control: zmq.Socket[Any] | None = None,
+        answer: Callable[[bytes, int], bytes] | None = None,
+        tell: Callable[[Event], None] | None = None,
+        notify: Callable[[str], None] | None = None,
+        limits: Limits = Limits(),
+    ) -> None:
+        """``control``: a REP socket, whose requests ``answer`` (bytes, ns) answers. ``tell``: gets each event.
+
+        ``notify``: gets words for the service manager after each heartbeat (``WATCHDOG=1``).
+        """
+        self.monitor = monitor
+        self.publication = publication
+        self.scribe = scribe
+        self._source = source
+        self._clock = clock
+        self._ring = ring
+        self._control = control
+        self._answer = answer
+        self._tell = tell
+        self._notify = notify
+        self._limits = limits
+        self._told = monitor.decider.told
+        self._account = _Account()
+        self._own = 1 << 20  # a channel number that no source reaches
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poller = zmq.Poller()
+        for socket in source.sockets:
+            self._poller.register(socket, zmq.POLLIN)
+        if control is not None:
+            self._poller.register(control, zmq.POLLIN)
+        self._poller.register(self._wake, zmq.POLLIN)
+        self._last = 0
+
+    def wake(self) -> None:
+        """Let the loop turn soon; any thread may call it."""
+        os.eventfd_write(self._wake, 1)
+
+    def begin(self, announced: Sequence[Event] = ()) -> None:
+        """The first events: the stream begins now. ``announced``: the process's own, such as what it was approved by."""
+        now = self._clock()
+        self.monitor.feed(own_channel(self._own))
+        self._hand_out(self._report(now), now)
+        for event in announced:
+            self.announce(replace(event, t_effective=now, t_decided=now), now)
+
+    def run(self, stop: Callable[[], bool]) -> None:
+        """Turn until ``stop`` says so, then end cleanly: no gate stays GO, and the journal gets its end mark."""
+        while not stop():
+            self.turn()
+        self.end()
+
+    def turn(self, wait_ms: int = LONGEST_MS) -> None:
+        """One turn; waits at most ``wait_ms`` for something to come."""
+        self._poller.poll(wait_ms)
+        behind = TURN_NS - (self._clock() - self._last)
+        if 0 < behind <= TURN_NS:
+            time.sleep(behind / 1e9)
+        begun = self._last = self._clock()
+        self._drain_wake()
+        found: list[Event] = []
+        for item in self._source.drain():
+            found += self.monitor.feed(item)
+        for topic, cause, _ in self._source.status():
+            found += self.monitor.status(topic, cause, self._source.now)
+        now = max(self._clock(), self._source.now)
+        found += self._report(now)
+        if self._control is not None and self._answer is not None:
+            self._serve(now)
+        found += self.monitor.until(now)
+        self._hand_out(found, now)
+        self.publication.durable(self.scribe.durable(), now)
+        if self.publication.beat(now) and self._notify is not None:
+            self._notify("WATCHDOG=1")
+        if self.publication.state_is_due(now):
+            self.publication.state(now, self.beside())
+        self._account.longest_ns = max(self._account.longest_ns, self._clock() - begun)
+        self._account.turns += 1
+
+    def end(self) -> None:
+        """Revoke every GO, write the end mark, and give everything back."""
+        now = self._clock()
+        self.publication.withhold("the monitor has stopped", now)
+        self._hand_out([*self.monitor.until(now), *self.monitor.finish()], now)
+        self.publication.revoke(now)
+        self.scribe.close()
+        self._source.close()
+        if self._ring is not None:
+            self._ring.close()
+        os.close(self._wake)
+
+    def beside(self) -> dict[str, Any]:
+        """How journal, source and loop stand, for whoever asks."""
+        health = self.scribe.health()
+        return {
+            "journal": {
+                "failure": health.failure,
+                "waiting": health.waiting,
+                "refused": health.refused,
+                "durable": health.durable,
+            },
+            "source": {"lost": self._source.lost},
+            "loop": {"turns": self._account.turns, "samples": int(self.monitor.engine.head["samples"])},
+        }
+
+    def announce(self, event: Event, now: int) -> int | None:
+        """Journal and publish an event that is the process's own, no decision; answers its ticket."""
+        ticket = self.scribe.put(entry(event, now=at_once(event)), now)
+        self._publish(event, ticket, now)
+        return ticket
+
+    def _hand_out(self, found: list[Event], now: int) -> list[int | None]:
+        tickets: list[int | None] = []
+        for event in found:
+            urgent = at_once(event)
+            own: dict[str, Any] = {"event": self._told}
+            self._told += 1
+            if urgent and self._ring is not None:
+                block, end, digest = self._ring.anchor()
+                own["tape"] = [block, end, digest.hex()]
+            ticket = self.scribe.put(entry(event, now=urgent, **{BESIDE: own}), now)
+            self._publish(event, ticket, now)
+            tickets.append(ticket)
+        return tickets
+
+    def _publish(self, event: Event, ticket: int | None, now: int) -> None:
+        self.publication.tell(event, ticket, now)
+        if self._tell is not None:
+            self._tell(event)
+
+    def _report(self, now: int) -> list[Event]:
+        """The monitor's own state, where it changed or some time has passed; and whether GO may be given at all."""
+        health = self.scribe.health()
+        age = now - health.oldest if health.waiting else 0
+        late = age > self._limits.patience_ns
+        failed = bool(health.failure) or late
+        why = health.failure or (f"the disk has not answered for {age / 1e9:.1f} s" if late else "")
+        self.publication.withhold(f"journal: {why}" if why else "", now)
+        state = (failed, health.refused)
+        if state == self._account.own and now - self._account.reported < OWN_NS:
+            return []
+        own = OwnState(
+            float(not failed), age / 1e9, health.waiting / self.scribe.capacity, float(health.refused),
+            self._account.longest_ns / 1e9, float(self._source.lost),
+        )  # fmt: skip
+        self._account.own, self._account.reported, self._account.longest_ns = state, now, 0
+        return self.monitor.feed(own_batch(self._own, now, own))
+
+    def _serve(self, now: int) -> None:
+        assert self._control is not None and self._answer is not None
+        while self._control.poll(0):
+            self._control.send(self._answer(self._control.recv(), now))
+
+    def _drain_wake(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._wake)

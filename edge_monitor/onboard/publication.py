@@ -1,0 +1,190 @@
+"""What consumers are told, and when: NO_GO at once, GO only once the journal holds it (SEMANTICS §4).
+
+A GO is a lease that is renewed with every heartbeat for as long as its gate stays GO. Heartbeats are sent by the engine's
+thread after a completed turn, and by nothing else: whoever stops turning is silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import zmq
+
+from ..decider import Decider
+from ..events import Event
+from ..outputs.wire import (
+    HEARTBEAT_TOPIC,
+    Heartbeat,
+    Lease,
+    encode_heartbeat,
+    encode_lease,
+    lease_topic,
+)
+
+PERIOD_NS = 100_000_000  #: between heartbeats
+STATE_NS = 1_000_000_000  #: between states, where nothing changes
+_encode = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(slots=True)
+class _Gate:
+    """What is published of a gate. ``ticket``: of the GO that waits for the disk, None where none does."""
+
+    lease_ns: int
+    go: bool = False
+    ticket: int | None = None
+    waived: bool = False
+
+
+class Publication:
+    """A PUB socket and what goes over it. ``send``: takes the parts of a message, and never blocks."""
+
+    def __init__(
+        self, send: Callable[[list[bytes]], None], boot: bytes, decider: Decider, *, unapproved: bool = False
+    ) -> None:
+        self._send = send
+        self._boot = boot
+        self._decider = decider
+        self._unapproved = unapproved
+        self._seq = 0
+        self._gates = {gate.name: _Gate(gate.lease) for gate in decider.envelope.gates}
+        self._withheld = ""
+        self._next_beat = 0
+        self._next_state = 0
+        envelope = decider.envelope
+        names = {"checks": [c.name for c in envelope.checks], "signals": [s.name for s in envelope.signals]}
+        self._names = _encode(names)
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """Names of the gates, in the envelope's order."""
+        return tuple(self._gates)
+
+    @property
+    def withheld(self) -> str:
+        """Why no GO is given whatever the gates say; empty where that is not so."""
+        return self._withheld
+
+    def withhold(self, why: str, now: int) -> None:
+        """Give no GO for as long as ``why`` is not empty; takes effect at once."""
+        before, self._withheld = self._withheld, why
+        if bool(before) != bool(why):
+            self._leases(now)
+
+    def tell(self, event: Event, ticket: int | None, now: int) -> None:
+        """Publish an event; ``ticket``: the journal's, None where it had no room for it."""
+        gate = self._gates.get(event.subject) if event.type.startswith("gate.") else None
+        if gate is not None and event.type == "gate.no_go":
+            gate.go, gate.ticket = False, None
+            self._lease(event.subject, now)
+        elif gate is not None and event.type == "gate.go":
+            gate.go, gate.ticket = False, ticket  # without a ticket it is never durable, and stays NO_GO
+            gate.waived = bool(event.payload.get("waivers"))
+        body = _encode(event.document())
+        self._send([f"event/{event.type}".encode(), body])
+        if gate is not None:
+            self._send([f"decision/{event.subject}".encode(), body])
+        self._next_state = 0
+
+    def durable(self, tickets: list[int], now: int) -> None:
+        """The journal holds what these tickets stand for: GOs among them are given."""
+        done = set(tickets)
+        for name, gate in self._gates.items():
+            if gate.ticket in done:
+                gate.go, gate.ticket = True, None
+                self._lease(name, now)
+
+    def beat(self, now: int) -> bool:
+        """Heartbeat and leases, where they are due; answers whether they were. Only after a completed turn."""
+        if now < self._next_beat:
+            return False
+        self._next_beat = max(self._next_beat + PERIOD_NS, now + PERIOD_NS // 2)
+        self._seq += 1
+        envelope = bytes.fromhex(self._decider.envelope.digest)
+        period = PERIOD_NS // 1_000_000
+        beat = Heartbeat(self._boot, self._seq, now, envelope, period, self._unapproved)
+        self._send([HEARTBEAT_TOPIC, encode_heartbeat(beat)])
+        self._leases(now)
+        return True
+
+    def state_is_due(self, now: int) -> bool:
+        """Whether :meth:`state` wants to be called: something changed, or a second has passed."""
+        return now >= self._next_state
+
+    def state(self, now: int, beside: dict[str, Any]) -> bytes:
+        """Publish how everything stands, and answer the same MessagePack. ``beside``: journal, source, tape."""
+        self._next_state = now + STATE_NS
+        checks, signals = self._decider.engine.checks, self._decider.engine.signals
+        authority = self._decider.authority
+        body = _encode(
+            {
+                "t_ns": now,
+                "boot": self._boot,
+                "envelope": {
+                    "id": self._decider.envelope.id,
+                    "digest": self._decider.envelope.digest,
+                    "approved": not self._unapproved,
+                },
+                "gates": {name: self.answer(name) for name in self._gates},
+                "withheld": self._withheld,
+                "authority": None if authority is None else [authority.command.decision, authority.command.execution],
+                "names": msgspec.Raw(self._names),
+                "checks": {name: checks[name].tolist() for name in ("verdict", "cause", "margin", "value", "limit")},
+                "signals": {name: signals[name].tolist() for name in ("cause", "value", "t", "count")},
+                **beside,
+            }
+        )
+        self._send([b"state", body])
+        return body
+
+    def answer(self, gate: str) -> dict[str, Any]:
+        """What a gate says to whoever asks now: the published decision, and every reason."""
+        state = self._gates[gate]
+        go = state.go and not self._withheld
+        why = "" if go else self._withheld or ("waits for the journal" if state.ticket is not None else "")
+        return {
+            "gate": gate,
+            "decision": "GO" if go else "NO_GO",
+            "cause": why,
+            "lease_ns": state.lease_ns if go else 0,
+            "reasons": [
+                [r.check, r.verdict.name, r.cause.name.lower() if r.cause else ""]
+                for r in self._decider.gates.reasons(gate)
+                if r.verdict
+            ],
+        }
+
+    def revoke(self, now: int) -> None:
+        """The monitor ends: no gate is GO."""
+        for name, gate in self._gates.items():
+            gate.go, gate.ticket = False, None
+            self._lease(name, now)
+
+    def _leases(self, now: int) -> None:
+        for name in self._gates:
+            self._lease(name, now)
+
+    def _lease(self, name: str, now: int) -> None:
+        gate = self._gates[name]
+        go = gate.go and not self._withheld
+        self._seq += 1
+        lease = Lease(
+            self._boot, self._seq, now, bytes.fromhex(self._decider.envelope.digest), name, go,
+            gate.lease_ns if go else 0, self._unapproved, go and gate.waived,
+        )  # fmt: skip
+        self._send([lease_topic(name), encode_lease(lease)])
+
+
+def publisher(socket: zmq.Socket[Any]) -> Callable[[list[bytes]], None]:
+    """A function that sends over a PUB socket: a subscriber that does not read loses messages, and nobody waits for it."""
+    socket.setsockopt(zmq.LINGER, 200)
+
+    def send(parts: list[bytes]) -> None:
+        with suppress(zmq.Again):
+            socket.send_multipart(parts, zmq.NOBLOCK)
+
+    return send
