@@ -131,6 +131,12 @@ class ZmqSource:
         return self._keeper.refusals() if self._keeper is not None else []
 
     @property
+    def lost(self) -> int:
+        """Messages that were dropped, or lost on the way, in all."""
+        counts = self.counts.values()
+        return sum(c.over_rate + c.over_size + c.invalid + c.gaps for c in counts)
+
+    @property
     def counts(self) -> dict[str, Counts]:
         """What came on each topic, by its name."""
         return {topic.name: topic.counts for topic in self._each_topic()}

@@ -146,7 +146,7 @@ class Extractor:
     @property
     def text_signals(self) -> tuple[str, ...]:
         """The signals whose values are numbers of texts, by name."""
-        return tuple(sorted(self._text_signals))
+        return tuple(self.signals[i].name for i in np.flatnonzero(self._ops["prim"][: len(self.signals)] == IS_TEXT))
 
     def constants(self, channel: int) -> Mapping[str, float]:
         """Number constants (enumerations) in the definition of a channel's type, where a signal needed it."""
