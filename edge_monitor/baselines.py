@@ -8,11 +8,8 @@ header and arrays agree are checked before a number reaches a kernel; nothing is
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import math
-import zipfile
-from collections.abc import Callable, Collection, Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import reference_files
 from .core.drift import adwin, compat, cusum, edetector, focus, histogram, pipeline, vector
-from .errors import ConfigError
+from .reference_files import LARGEST, bad
 
 FORMAT = "edge-monitor baseline 1"
-LARGEST = 1 << 20  #: bytes of a file, and of its contents unpacked
-LARGEST_OF_VECTORS = 8 << 20  #: the same for several signals
+LARGEST_OF_VECTORS = 8 << 20  #: bytes of the file of several signals, and of its contents unpacked
 MAX_MODES = 64
+SAMPLE = 1023  #: values kept of a reference, for p-values: none is below 1/1024
 
 #: Arrays and their shapes; m: modes.
 ARRAYS: dict[str, tuple[int, ...]] = {
@@ -43,6 +41,7 @@ ARRAYS: dict[str, tuple[int, ...]] = {
     "bounds": (edetector.LEVELS,),
     "edges": (histogram.BINS - 1,),
     "shares": (histogram.BINS,),
+    "sample": (SAMPLE,),
 }
 #: The same for several signals; m: modes, n: signals, f: random features.
 VECTOR_ARRAYS: dict[str, tuple[str, ...]] = {
@@ -219,11 +218,19 @@ class Baseline:
             return focus.focus_params(threshold)
         raise ValueError(f"a reference file does not serve `{detector}`")
 
+    def sample(self, i: int) -> Array:
+        """(n,) standardised values of the reference in mode ``i``, ascending: all of them where there are at most
+        ``SAMPLE``, else as many of evenly spaced rank."""
+        n = int(min(self.arrays["size"][i], SAMPLE))
+        kept: Array = self.arrays["sample"][i][((np.arange(n) + 0.5) * SAMPLE / max(n, 1)).astype(np.int64)]
+        return kept
+
     def save(self, path: Path) -> str:
         """Write the file; answers its digest. Equal contents give equal bytes. Raises ``ValueError`` for one that is too
         large to be loaded."""
-        data = pack_file(self.header, self.arrays, VECTOR_ARRAYS if "precision" in self.arrays else ARRAYS)
-        if len(data) > _largest(self.arrays):
+        names, largest = (VECTOR_ARRAYS, LARGEST_OF_VECTORS) if self.several else (ARRAYS, LARGEST)
+        data = reference_files.pack(self.header, {name: self.arrays[name] for name in names})
+        if len(data) > largest:
             raise ValueError(f"its reference takes {len(data)} bytes: watch fewer signals at once, or in fewer modes")
         path.write_bytes(data)
         return hashlib.sha256(data).hexdigest()
@@ -234,106 +241,26 @@ def _numbers(chosen: dict[str, Any]) -> dict[str, Any]:
     return {name: int(value) if float(value).is_integer() else float(value) for name, value in chosen.items()}
 
 
-def pack_file(header: Mapping[str, Any], arrays: Mapping[str, Array], names: Collection[str]) -> bytes:
-    """The bytes of a reference file with the arrays ``names``."""
-    text = json.dumps(dict(header), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-    buffer = io.BytesIO()
-    members = {name: np.ascontiguousarray(arrays[name], np.float64) for name in names}
-    np.savez(buffer, header=np.frombuffer(text.encode(), np.uint8), **members)  # type: ignore[arg-type]
-    return buffer.getvalue()
-
-
 def load(path: Path | str) -> Baseline:
     """Read a reference file. Raises ``ConfigError`` that says what is wrong with it."""
     path = Path(path)
-    header, arrays, digest = read_file(path, (ARRAYS, VECTOR_ARRAYS))
+    header, arrays, digest = reference_files.load(path, FORMAT, (ARRAYS, LARGEST), (VECTOR_ARRAYS, LARGEST_OF_VECTORS))
     _check(path, header, arrays)
     return Baseline(header, arrays, digest, path)
-
-
-def read_file(
-    path: Path,
-    names: Collection[Collection[str]],
-    format_: str = FORMAT,
-    check: Callable[[dict[str, Any], dict[str, Array]], None] | None = None,
-) -> tuple[dict[str, Any], dict[str, Array], str]:
-    """Header, float64 arrays and digest of a file of ``edge-replay calibrate``, whatever its format.
-
-    ``names``: of the arrays that it may hold, all of one of these. ``check`` raises ``ValueError`` for contents that can't
-    be. Raises ``ConfigError`` that says what is wrong.
-    """
-    try:
-        if path.stat().st_size > LARGEST_OF_VECTORS:
-            raise _bad(path, f"is larger than {LARGEST_OF_VECTORS} bytes")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}: make it with `edge-replay calibrate`") from None
-    arrays = _members(path, data, names)
-    header = _header(path, arrays.pop("header"), format_)
-    try:
-        if check is not None:
-            check(header, arrays)
-    except ValueError as error:
-        raise _bad(path, str(error)) from None
-    return header, arrays, hashlib.sha256(data).hexdigest()
-
-
-def _largest(names: Container[str]) -> int:
-    """Bytes that a file with arrays of these names may have."""
-    return LARGEST_OF_VECTORS if "precision" in names else LARGEST
-
-
-def _bad(path: Path, what: str) -> ConfigError:
-    return ConfigError(f"{path}: {what}: not a reference file of `edge-replay calibrate`; make it anew")
-
-
-def _members(path: Path, data: bytes, expected: Collection[Collection[str]]) -> dict[str, Any]:
-    """The arrays of the file, each of the type that it must have."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            infos = archive.infolist()
-            names = [info.filename.removesuffix(".npy") for info in infos]
-            if sorted(names) not in [sorted([*one, "header"]) for one in expected]:
-                raise _bad(path, "does not hold the arrays that it must")
-            largest = _largest(names)
-            if sum(info.file_size for info in infos) > largest:
-                raise _bad(path, f"holds more than {largest} bytes")
-            arrays = {}
-            for name, info in zip(names, infos, strict=True):
-                with archive.open(info) as member:
-                    arrays[name] = np.lib.format.read_array(io.BytesIO(member.read(largest)), allow_pickle=False)
-    except ConfigError:
-        raise
-    except Exception as error:  # zipfile and NumPy raise whatever damaged bytes lead them to
-        raise _bad(path, f"can't be read ({type(error).__name__})") from None
-    for name, array in arrays.items():
-        if array.dtype != (np.uint8 if name == "header" else np.float64):
-            raise _bad(path, f"`{name}` has the type {array.dtype}")
-    return arrays
-
-
-def _header(path: Path, raw: npt.NDArray[np.uint8], format_: str = FORMAT) -> dict[str, Any]:
-    try:
-        header = json.loads(raw.tobytes().decode())
-    except (ValueError, RecursionError):
-        raise _bad(path, "has a header that is no JSON") from None
-    if not isinstance(header, dict) or header.get("format") != format_:
-        raise _bad(path, f"does not say `{format_}`")
-    return header
 
 
 def _check(path: Path, header: dict[str, Any], arrays: dict[str, Array]) -> None:
     """Everything that kernels and reports rely on. Raises ``ConfigError``."""
     modes = len(arrays["mode"]) if arrays["mode"].ndim == 1 else 0
     if not 1 <= modes <= MAX_MODES:
-        raise _bad(path, "has no mode, or too many")
+        raise bad(path, "has no mode, or too many")
     several = "precision" in arrays
     shapes = _shapes_of_several(path, header, arrays) if several else {n: (modes, *ARRAYS[n]) for n in ARRAYS}
     for name, shape in shapes.items():
         if arrays[name].shape != shape:
-            raise _bad(path, f"`{name}` has the shape {arrays[name].shape}")
+            raise bad(path, f"`{name}` has the shape {arrays[name].shape}")
         if not np.isfinite(arrays[name]).all():
-            raise _bad(path, f"`{name}` holds what is no finite number")
+            raise bad(path, f"`{name}` holds what is no finite number")
     rules = {
         "scale": (arrays["scale"] > 0).all(),
         "sigma": (arrays["sigma"] > 0).all(),
@@ -347,9 +274,11 @@ def _check(path: Path, header: dict[str, Any], arrays: dict[str, Array]) -> None
     else:
         rules["edges"] = (np.diff(arrays["edges"], axis=1) > 0).all()
         rules["shares"] = (arrays["shares"] > 0).all() and (abs(arrays["shares"].sum(axis=1) - 1) < 1e-9).all()
+        rules["sample"] = (np.diff(arrays["sample"], axis=1) >= 0).all()
+        rules["size"] = (arrays["size"] >= 0).all()
     for name, holds in rules.items():
         if not holds:
-            raise _bad(path, f"`{name}` has values that can't be")
+            raise bad(path, f"`{name}` has values that can't be")
     _check_header(path, header, several)
 
 
@@ -357,14 +286,14 @@ def _shapes_of_several(path: Path, header: dict[str, Any], arrays: dict[str, Arr
     """The shapes that the arrays of several signals must have; how many they are, the header says."""
     signals, units = header.get("signals"), header.get("units")
     if not all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in (signals, units)):
-        raise _bad(path, "its header does not name signals and their units")
+        raise bad(path, "its header does not name signals and their units")
     assert isinstance(signals, list)
     assert isinstance(units, list)
     if not 2 <= len(signals) <= vector.MAX_DIMENSIONS or len(units) != len(signals):
-        raise _bad(path, f"its header names {len(signals)} signals and {len(units)} units")
+        raise bad(path, f"its header names {len(signals)} signals and {len(units)} units")
     features = arrays["phases"].shape[-1] if arrays["phases"].ndim else 0
     if not 1 <= features <= vector.MAX_FEATURES:
-        raise _bad(path, f"`phases` has the shape {arrays['phases'].shape}")
+        raise bad(path, f"`phases` has the shape {arrays['phases'].shape}")
     sizes = {"m": len(arrays["mode"]), "n": len(signals), "f": features}
     sizes |= {"6": pipeline.MAX_ORDER, "3": edetector.LEVELS}
     return {name: tuple(sizes[axis] for axis in shape) for name, shape in VECTOR_ARRAYS.items()}
@@ -385,28 +314,28 @@ def _check_header(path: Path, header: dict[str, Any], several: bool) -> None:
     numbers = {"block": (1, 1e9), "period_s": (1e-9, 1e6), "gap_s": (1e-9, 1e7)}
     for name in texts:
         if not isinstance(header.get(name), str):
-            raise _bad(path, f"its header has no text `{name}`")
+            raise bad(path, f"its header has no text `{name}`")
     for name, (low, high) in numbers.items():
         value = header.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-            raise _bad(path, f"its header's `{name}` is {value!r}")
+            raise bad(path, f"its header's `{name}` is {value!r}")
     if header["score"] not in SCORES or int(header["block"]) != header["block"]:
-        raise _bad(path, "its header names a score or block that there is not")
+        raise bad(path, "its header names a score or block that there is not")
     if not isinstance(header.get("calibrated"), bool) or not all(
         isinstance(header.get(n), list) for n in ("reasons", "left_out")
     ):
-        raise _bad(path, "its header does not say whether it is calibrated")
+        raise bad(path, "its header does not say whether it is calibrated")
     if header["calibrated"] == bool(header["reasons"]):
-        raise _bad(path, "its header is calibrated and says why it is not")
+        raise bad(path, "its header is calibrated and says why it is not")
     if not isinstance(header.get("sources"), list) or not isinstance(header.get("promise"), dict):
-        raise _bad(path, "its header names no sources or no promise")
+        raise bad(path, "its header names no sources or no promise")
     detectors = header.get("detectors")
     known = pipeline.VECTOR if several else set(pipeline.DETECTORS) - pipeline.VECTOR
     if not isinstance(detectors, dict) or not set(detectors) <= known:
-        raise _bad(path, "its header has no thresholds of detectors")
+        raise bad(path, "its header has no thresholds of detectors")
     for name, settings in detectors.items():
         values = settings.items() if isinstance(settings, dict) else [("", None)]
         for key, value in values:
             good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
             if not good and not (key == "statistic" and value in STATISTICS):
-                raise _bad(path, f"the threshold of `{name}` is no number")
+                raise bad(path, f"the threshold of `{name}` is no number")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import numpy as np
@@ -26,6 +26,9 @@ from .core.samples import UNSEEN, TransitionKind
 from .envelope import Envelope
 from .events import Event
 from .whereabouts import Whereabouts, Witness
+
+if TYPE_CHECKING:
+    from .hard_cases import Capture, HardCaseMiner
 
 #: A heartbeat is due this long after the last one, in the stream's time (SEMANTICS §7: at least every 10 minutes).
 HEARTBEAT_NS = 600_000_000_000
@@ -51,7 +54,7 @@ def constants(envelope: Envelope) -> list[str]:
 
 
 class Decider:
-    """Engine, authority, gates and declared domain over one stream of items.
+    """Engine, authority, gates, declared domain and hard cases over one stream of items.
 
     Deterministic: no clock, no randomness; the same items give the same events and ``engine.digest()``, however they are
     cut into calls.
@@ -73,11 +76,13 @@ class Decider:
             mode=spec.mode if spec else None,
             active=active,
             text_code=vocabulary.texts.code,
+            references=envelope.reference_digests,
         )
         self.engine = Engine(self.plan)
         self.gates = Gates(envelope.gates, [check.name for check in envelope.checks])
         self.authority = Authority(spec, names, text=self._text, label=self._label) if spec else None
         self.whereabouts = Whereabouts(envelope, witness)
+        self.miner = _miner(envelope)
         self._by_name = {signal.name: signal for signal in envelope.signals}
         self._checks = {check.name: check for check in envelope.checks}
         self._leases = {gate.name: gate.lease for gate in envelope.gates}
@@ -226,6 +231,8 @@ class Decider:
     def _instant(self, rows: np.ndarray) -> Iterator[Event]:
         """Name what one instant did: inputs, then who commands, then checks, then what the gates make of it."""
         t, decided = int(rows[0]["t_effective"]), int(rows[0]["t_decided"])
+        if self.miner is not None:
+            yield from self._captures(self.miner.step(rows))
         yield from map(events.from_odd, self.whereabouts.advance(t, decided))
         yield from self._decisions(self.gates.advance(t, decided))
         kinds = rows["kind"].tolist()
@@ -249,10 +256,24 @@ class Decider:
         yield from self._decisions(self.gates.step(rows))
 
     def _waiting(self, t: int, *, inclusive: bool = False) -> list[Event]:
-        """What domain and gates waited for until ``t``."""
+        """What hard cases, domain and gates waited for until ``t``."""
+        captures: list[Capture] = []
+        if self.miner is not None:
+            captures = self.miner.finish(t, t) if inclusive else self.miner.advance(t, t)
         changes = self.whereabouts.advance(t, t, inclusive=inclusive)
         decisions = self.gates.advance(t, t, inclusive=inclusive)
-        return [*map(events.from_odd, changes), *self._decisions(decisions)]
+        return [*self._captures(captures), *map(events.from_odd, changes), *self._decisions(decisions)]
+
+    def _captures(self, captures: list[Capture]) -> Iterator[Event]:
+        spec = self.envelope.hard_cases
+        if spec is None:
+            return
+        for capture in captures:
+            score, mode = spec.scores[capture.stream], ""
+            if spec.mode is not None:
+                name = self.envelope.signals[spec.mode].name
+                mode = self._text(name, capture.mode) or self._label(name, capture.mode)
+            yield events.from_capture(capture, self.envelope.signals[score.signal], score.topic, mode)
 
     def _decisions(self, decisions: list[Decision]) -> Iterator[Event]:
         for decision in decisions:
@@ -270,6 +291,15 @@ class Decider:
     def _label(self, signal: str, value: float) -> str:
         names = {number: name for name, number in self._by_name[signal].values}
         return names.get(value, f"{value:g}")
+
+
+def _miner(envelope: Envelope) -> HardCaseMiner | None:
+    """What follows hard cases; nothing is imported where the envelope asks for none."""
+    if envelope.hard_cases is None:
+        return None
+    from .hard_cases import HardCaseMiner
+
+    return HardCaseMiner(envelope.hard_cases)
 
 
 def first(where: np.ndarray) -> int:

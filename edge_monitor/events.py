@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from .core.messages import Damage
 from .core.odd import OddChange, names_of
 from .core.samples import FLAG_LATCHED, Cause, TransitionKind, Verdict
 from .core.signals import Signal
+
+if TYPE_CHECKING:
+    from .hard_cases import Capture
 
 #: Severity names of MIL-STD-882E by their number; the smaller, the worse.
 SEVERITIES = {"catastrophic": 1, "critical": 2, "marginal": 3, "negligible": 4}
@@ -229,6 +232,25 @@ def from_blocked(payload: Payload, t: int) -> Event:
     """What an action gate held back (``action_gate.Verdict.record``); ``t``: where the stream stood when it was told."""
     rest = {key: value for key, value in payload.items() if key != "subject"}
     return Event("action.blocked", payload["subject"], t, t, "marginal", rest, (payload["gate"],))
+
+
+def from_capture(capture: Capture, signal: Signal, topic: str, mode: str) -> Event:
+    """A frame that was among the strangest of its hour; ``frame_ns`` is when it was received."""
+    payload: Payload = {
+        "frame_ns": capture.t,
+        "frame_s": capture.t / 1e9,
+        "topic": topic,
+        "signal": signal.name,
+        "value": number(capture.value),
+        "unit": signal.unit,
+        "p": capture.p,
+        "score": number(capture.score),
+        "rank": capture.rank,
+        "mode": mode,
+        "frames": capture.frames,
+        "candidates": capture.candidates,
+    }
+    return Event("hardcase.captured", topic, capture.t_effective, capture.t_decided, "negligible", payload)
 
 
 def from_damage(damage: Damage, t: int) -> Event:

@@ -1,6 +1,6 @@
 """Files of models that predict a response from its commands, made by ``edge-replay calibrate``.
 
-A ``*.npz`` as references are (``edge_monitor.baselines``, which reads it and trusts nothing), with the arrays ``a`` (na,),
+A ``*.npz`` as references are (``edge_monitor.reference_files``, which reads it and trusts nothing), with the arrays ``a`` (na,),
 ``b`` (commands, nb) and ``constant`` (1,) of an ARX (:mod:`edge_monitor.core.formula.arx`) and a JSON header: the names
 and units of response and commands, period and delay, the recordings that it was made of, how well it predicts, and
 whether it is usable.
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .baselines import pack_file, read_file
+from . import reference_files
 from .core.formula.arx import Arx
 
 FORMAT = "edge-monitor residual model 1"
@@ -45,7 +45,7 @@ class ResidualModel:
         """Write the file; answers its digest. Equal contents give equal bytes."""
         arx = self.arx
         arrays = {"a": np.array(arx.a), "b": np.array(arx.b), "constant": np.array([arx.constant])}
-        data = pack_file(self.header, arrays, ARRAYS)
+        data = reference_files.pack(self.header, arrays)
         path.write_bytes(data)
         return hashlib.sha256(data).hexdigest()
 
@@ -53,9 +53,11 @@ class ResidualModel:
 def load(path: Path | str) -> ResidualModel:
     """Read a file. Raises ``ConfigError`` that says what is wrong with it."""
     path = Path(path)
-    made: list[Arx] = []
-    header, _, digest = read_file(path, (ARRAYS,), FORMAT, lambda header, arrays: made.append(_checked(header, arrays)))
-    return ResidualModel(header, made[0], digest, path)
+    header, arrays, digest = reference_files.load(path, FORMAT, (ARRAYS, reference_files.LARGEST))
+    try:
+        return ResidualModel(header, _checked(header, arrays), digest, path)
+    except ValueError as error:
+        raise reference_files.bad(path, str(error)) from None
 
 
 def _checked(header: dict[str, Any], arrays: dict[str, Array]) -> Arx:

@@ -61,6 +61,7 @@ class Monitor:
     def items(self, batch: Batch) -> np.ndarray:
         """(n,) SAMPLE: what the messages of a batch (at least one) say, in order. Valid until the next call."""
         samples = self.surroundings.fill(batch, self.extractor.extract(batch))
+        self.problems += [problem.message for problem in self.surroundings.problems()]
         if not self._status:
             return samples
         status = np.zeros(len(self._status), SAMPLE)

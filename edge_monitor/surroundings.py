@@ -26,6 +26,10 @@ class Surroundings:
         """Prepare for a channel; a problem for each statistic that can't be had from it."""
         return self._perception.add_channel(channel) if self._perception is not None else []
 
+    def problems(self) -> list[Problem]:
+        """What messages have shown to be wrong since the last call."""
+        return self._perception.problems() if self._perception is not None else []
+
     def fill(self, batch: Batch, samples: np.ndarray) -> np.ndarray:
         """``samples`` (SAMPLE rows, the extractor's for ``batch``) with statistics in their places, and with bins."""
         if self._perception is not None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_monitor import baselines
+from edge_monitor import baselines, reference_files
 from edge_monitor.baselines import Baseline
 from edge_monitor.core.drift import histogram, pipeline
 from edge_monitor.errors import ConfigError
@@ -146,7 +146,7 @@ def test_wrong_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="edge-replay calibrate"):
         baselines.load(tmp_path / "none.npz")
     path = tmp_path / "b.npz"
-    for data in (b"", b"PK\x03\x04", b"not a zip", b"x" * (baselines.LARGEST + 1)):
+    for data in (b"", b"PK\x03\x04", b"not a zip", b"x" * (reference_files.LARGEST + 1)):
         path.write_bytes(data)
         with pytest.raises(ConfigError):
             baselines.load(path)
@@ -156,7 +156,11 @@ def test_wrong_files_are_refused(tmp_path: Path) -> None:
     made().save(path)
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    for name, data in (("scale.npy", pickled()), ("scale.npy", b"\0" * (2 * baselines.LARGEST)), ("header.npy", b"")):
+    for name, data in (
+        ("scale.npy", pickled()),
+        ("scale.npy", b"\0" * (2 * reference_files.LARGEST)),
+        ("header.npy", b""),
+    ):
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for member, content in (members | {name: data}).items():
                 archive.writestr(member, content)
@@ -174,13 +178,32 @@ def pickled() -> bytes:
 @given(st.data())
 def test_damage_is_told(data: st.DataObject) -> None:
     """A flipped byte or a cut either leaves a valid reference or is refused with a line; nothing else is raised."""
-    good = baselines.pack_file(made().header, made().arrays)
+    good = reference_files.pack(made().header, made().arrays)
     at = data.draw(st.integers(0, len(good) - 1))
     cut = data.draw(st.booleans())
     bad = good[:at] if cut else good[:at] + bytes([good[at] ^ data.draw(st.integers(1, 255))]) + good[at + 1 :]
     try:
-        arrays = baselines._members(Path("b.npz"), bad)
-        header = baselines._header(Path("b.npz"), arrays.pop("header"))
+        arrays = reference_files._members(Path("b.npz"), bad, [(baselines.ARRAYS, reference_files.LARGEST)])
+        header = reference_files._header(Path("b.npz"), arrays.pop("header"), baselines.FORMAT)
         baselines._check(Path("b.npz"), header, arrays)
     except ConfigError as error:
         assert str(error).startswith("b.npz: ")
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=3000))
+def test_a_sample_holds_every_value_or_evenly_spaced_ranks(values: list[float]) -> None:
+    """What a reference keeps for p-values is all of its values where they fit, else those of evenly spaced rank."""
+    ordered = np.sort(np.array(values))
+    n = len(ordered)
+    baseline = made(1)
+    arrays: dict[str, Any] = dict(baseline.arrays)
+    ranks = ((np.arange(baselines.SAMPLE) + 0.5) / baselines.SAMPLE * n).astype(np.int64)
+    arrays["sample"], arrays["size"] = ordered[ranks][None], np.array([float(n)])
+    kept = Baseline(baseline.header, arrays).sample(0)
+    if n <= baselines.SAMPLE:
+        assert kept.tolist() == ordered.tolist()
+    else:
+        assert len(kept) == baselines.SAMPLE
+        for score in (ordered[0], ordered[n // 2], ordered[-1]):
+            share = float((kept >= score).sum()) / len(kept) - float((ordered >= score).sum()) / n
+            assert abs(share) <= 1 / baselines.SAMPLE

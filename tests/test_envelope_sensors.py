@@ -99,7 +99,10 @@ def test_a_whole_file_is_lowered() -> None:
         (
             "statistic: luminance",
             "statistic: occluded",
-            "e:4:39: signals.bright.statistic: needs a reference of the healthy camera, which an envelope cannot name yet",
+            (
+                "e:4:39: signals.bright.statistic: needs a reference of the healthy camera: "
+                "`sensors: {TOPIC: {kind: camera, reference: FILE}}`"
+            ),
         ),
         (
             "  imu: {kind: imu, rate: 200 Hz, gap: 100 ms}\n",

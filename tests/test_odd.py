@@ -6,6 +6,7 @@ import json
 import math
 from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ from edge_monitor.core.odd import (
     vibration,
     weather,
 )
-from edge_monitor.core.perception.hard_cases import HOUR, HardCaseOptions, HardCases
+from edge_monitor.core.perception.hard_cases import BOTH, HIGH, HOUR, LOW, HardCases, HardCaseSpec, ScoreSpec
 from edge_monitor.core.samples import FLAG_CAUSE, FLAG_END, ITEM_SHIFT, ITEM_UNTIL, NEVER, SAMPLE, Cause
 from edge_replay.matrix import KINDS, Matrix, declared_cells, merged, poisson_bounds, rate
 
@@ -291,6 +292,22 @@ def oracle_of(frames: list[tuple[int, list[float]]], references: list[list[float
 score = st.one_of(st.floats(0, 12), st.just(math.nan), st.integers(0, 12).map(float))
 
 
+def spec_of(references: list[list[float]], tail: int = HIGH, modes: int = 1, **options: Any) -> HardCaseSpec:
+    """Streams with these references in every mode, standardised already."""
+    scores = tuple(
+        ScoreSpec(i, "/x", tail, (0.0,) * modes, (1.0,) * modes, (np.array(r, np.float64),) * modes)
+        for i, r in enumerate(references)
+    )
+    return HardCaseSpec(scores, modes=tuple(map(float, range(modes))), **options)
+
+
+def offered(cases: HardCases, t: int, values: list[float], mode: int = 0) -> list[Any]:
+    """The rows of the hour that a frame ended, which it comes after."""
+    ended = cases.finish() if cases.due is not None and t >= cases.due else []
+    cases.offer(t, values, mode)
+    return list(ended)
+
+
 @given(
     st.lists(st.tuples(st.integers(1, HOUR), st.lists(score, min_size=2, max_size=2)), max_size=25),
     st.integers(1, 4), st.sampled_from([0.2, 1.0]), st.integers(0, 25),
@@ -298,45 +315,50 @@ score = st.one_of(st.floats(0, 12), st.just(math.nan), st.integers(0, 12).map(fl
 def test_hard_cases_are_the_strangest_of_each_hour(
     gaps: list[tuple[int, list[float]]], top: int, worst: float, cut: int
 ) -> None:
-    """What is captured is what sorting all frames of the hour would give, also through a snapshot; slots hold them."""
+    """What is captured is what sorting all frames of the hour would give, also through a snapshot."""
     references = [[float(k) for k in range(10)], [2.0, 3.0, 5.0]]
-    options = HardCaseOptions(tuple(np.array(r) for r in references), top=top, worst_p=worst)
+    spec = spec_of(references, top=top, worst_p=worst)
     frames, t = [], 0
     for gap, scores in gaps:
         t += gap
         frames.append((t, scores))
-    cases = HardCases(options)
-    store: dict[int, int] = {}
+    cases = HardCases(spec)
     found = []
     for k, (t, scores) in enumerate(frames):
         if k == cut:
-            moved = HardCases(options)
+            moved = HardCases(spec)
             moved.restore(cases.snapshot())
             cases = moved
-        slot, ended = cases.offer(t, scores)
-        found += [(int(row["t"]), float(row["p"])) for row in ended]
-        assert all(store[int(row["slot"])] == row["t"] for row in ended)
-        if slot >= 0:
-            assert slot < top
-            store[slot] = t
+        found += [(int(row["t"]), float(row["p"])) for row in offered(cases, t, scores)]
     found += [(int(row["t"]), float(row["p"])) for row in cases.finish()]
     assert found == oracle_of(frames, references, top, worst)
     assert len(cases.finish()) == 0
+    assert cases.snapshot() == HardCases(spec).snapshot()
 
 
 def test_modes_are_ranked_apart_and_options_checked() -> None:
     """A strange mode does not crowd out another one; references must be numbers."""
-    cases = HardCases(HardCaseOptions((np.arange(99.0),), top=1, modes=2))
-    assert cases.offer(1, [200.0], mode=0)[0] == 0
-    assert cases.offer(2, [98.0], mode=1)[0] == 1
-    assert cases.offer(3, [97.0], mode=1)[0] == -1
-    assert cases.offer(4, [10.0], mode=1)[0] == -1
-    rows = cases.until(HOUR)
+    cases = HardCases(spec_of([list(range(99))], top=1, modes=2, worst_p=1.0))
+    for t, value, mode in ((1, 200.0, 0), (2, 98.0, 1), (3, 97.0, 1), (4, 10.0, 1)):
+        cases.offer(t, [value], mode)
+    assert cases.due == HOUR and cases.seen == [(1, 1), (3, 3)]
+    rows = cases.finish()
     assert rows["t"].tolist() == [1, 2] and rows["p"].tolist() == [0.01, 0.02]
-    assert rows["mode"].tolist() == [0, 1] and rows["slot"].tolist() == [0, 1]
-    for bad in ((), (np.array([]),), (np.array([math.nan]),)):
+    assert rows["mode"].tolist() == [0, 1]
+    for bad in ([], [[math.nan]]):
         with pytest.raises(ValueError, match="hard cases"):
-            HardCaseOptions(bad)
+            spec_of(bad)
+
+
+@pytest.mark.parametrize(("tail", "stranger"), [(LOW, -3.5), (HIGH, 3.5), (BOTH, -3.5), (BOTH, 3.5)])
+def test_tails_say_which_end_is_strange(tail: int, stranger: float) -> None:
+    """The strange end has the smallest p that there can be; the middle has a large one; no reference, no p."""
+    cases = HardCases(spec_of([[-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0]], tail=tail))
+    assert cases.p_value(0, cases.score(0, stranger)) == 1 / 8
+    assert cases.p_value(0, cases.score(0, 0.0)) == (1 if tail == BOTH else 5 / 8)
+    assert math.isnan(cases.p_value(0, cases.score(0, math.nan)))
+    empty = HardCases(spec_of([[]], tail=tail))
+    assert math.isnan(empty.p_value(0, empty.score(0, stranger)))
 
 
 def test_the_page_names_every_bin(root: Path) -> None:

@@ -14,8 +14,7 @@ import pytest
 from actuators import NOISE, PERIOD, RATE, drive
 from scipy.signal import lfilter
 
-from edge_monitor import baselines, residual_models
-from edge_monitor.baselines import pack_file
+from edge_monitor import baselines, reference_files, residual_models
 from edge_monitor.core.formula.arx import Arx
 from edge_monitor.core.plan import Plan
 from edge_monitor.envelope import EnvelopeError, loads
@@ -227,7 +226,7 @@ def test_files_are_not_trusted(name: str, model: residual_models.ResidualModel, 
     arx = model.arx
     good = {"a": np.array(arx.a), "b": np.array(arx.b), "constant": np.array([arx.constant])}
     path = tmp_path / "m.npz"
-    path.write_bytes(pack_file({**model.header, **header}, {**good, **arrays}, residual_models.ARRAYS))
+    path.write_bytes(reference_files.pack({**model.header, **header}, {**good, **arrays}))
     with pytest.raises(ConfigError, match=said) as error:
         residual_models.load(path)
     assert str(error.value).startswith(str(path)) and "make it anew" in str(error.value)

@@ -40,6 +40,7 @@ class Plan:
     vectors: bool
     signal_specs: tuple[Signal, ...]
     check_specs: tuple[CheckSpec, ...]
+    references: tuple[str, ...] = ()
 
     @staticmethod
     def build(
@@ -49,11 +50,13 @@ class Plan:
         mode: str | None = None,
         active: tuple[str, float] | None = None,
         text_code: Callable[[str], int] | None = None,
+        references: Sequence[str] = (),
     ) -> Plan:
         """Compile ``checks`` over ``signals``.
 
         ``mode`` names the signal whose change clears ``on_mode_change`` latches; ``active`` the signal and the value
-        whose end is the end of the mission; ``text_code`` gives the number of a text (the layout's text table).
+        whose end is the end of the mission; ``text_code`` gives the number of a text (the layout's text table);
+        ``references``: digests of files that decide with the checks but stand in no table of theirs.
         Raises ``KeyError`` for an unknown signal or kind, ``ValueError`` for numbers that don't fit the kernels.
         """
         index = {signal.name: i for i, signal in enumerate(signals)}
@@ -152,6 +155,7 @@ class Plan:
             vectors,
             tuple(signals),
             tuple(checks),
+            tuple(references),
         )
         for array in plan.arrays():
             array.setflags(write=False)
@@ -172,6 +176,8 @@ class Plan:
         digest = hashlib.sha256(b"edge-monitor plan 1")
         for name in [*(s.name for s in self.signal_specs), "", *(c.name for c in self.check_specs)]:
             digest.update(name.encode() + b"\0")
+        for reference in self.references:
+            digest.update(bytes.fromhex(reference))
         for array in self.arrays():
             digest.update(array.tobytes())
         return digest.hexdigest()

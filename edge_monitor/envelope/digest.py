@@ -20,6 +20,7 @@ import msgspec
 from .check_model import CheckModel
 from .domain import Odd
 from .fields import Model
+from .hard_cases import HardCases
 from .models import Authority, Defaults, Gate, Header, Mission, SignalModel
 from .sensors import SensorModel
 
@@ -40,6 +41,7 @@ class Content:
     mission: Mission
     sensors: Mapping[str, SensorModel] = field(default_factory=dict)
     odd: Odd | None = None
+    hard_cases: HardCases | None = None
 
     def digest(self) -> str:
         """Hex SHA-256; see the module's text."""
@@ -57,6 +59,8 @@ class Content:
             content["sensors"] = _plains(self.sensors)
         if self.odd is not None:
             content["odd"] = _plain(self.odd)
+        if self.hard_cases is not None:
+            content["hard_cases"] = _plain(self.hard_cases)
         return hashlib.sha256(DOMAIN + msgspec.msgpack.encode(content, order="sorted")).hexdigest()
 
 

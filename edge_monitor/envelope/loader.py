@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from ..core.check_spec import CheckSpec
 from ..core.decision_specs import AuthoritySpec, GateSpec
@@ -21,15 +21,20 @@ from .document import MAX_BYTES, Document
 from .domain import Odd, bin_name
 from .fields import Model, Risk
 from .formulas import names_in
+from .hard_cases import HardCases
 from .models import Authority, Defaults, Gate, Header, Mission, SignalModel
 from .problems import EnvelopeError, Finding, Path, Problem, nearest, shown
 from .residual import of_residuals, residual_findings, unusable
 from .sensors import DISPLAY_ONLY, KINDS, SensorModel, bare, sensor_findings, statistic_findings
 from .validation import name_findings, validate
 
+if TYPE_CHECKING:
+    from ..core.perception.hard_cases import HardCaseSpec
+
 FORMAT = 1
 SECTIONS = (
-    "edge_monitor", "envelope", "defaults", "signals", "sensors", "odd", "checks", "authority", "gates", "mission",
+    "edge_monitor", "envelope", "defaults", "signals", "sensors", "odd", "hard_cases", "checks", "authority", "gates",
+    "mission",
 )  # fmt: skip
 REQUIRED = ("edge_monitor", "envelope", "signals", "checks")
 #: Every field of a check may be overridden by a profile, except what makes it another check.
@@ -47,7 +52,7 @@ class Envelope:
     approval is bound to both. ``risk`` says which profile was applied. ``warnings`` are lines like those of errors;
     ``models`` the checks in force as they are written. ``sensors`` are by topic; ``bins`` and ``odd`` are the axes that
     are measured, each a signal of its own (``odd_light``), and the declared domain; ``residuals`` the files of models, as
-    written, by their signals.
+    written, by their signals; ``hard_case_model`` is the section as it is written.
     """
 
     id: str
@@ -69,12 +74,24 @@ class Envelope:
     odd: OddSpec | None = None
     residuals: Mapping[str, str] = field(default_factory=dict)
     file_digest: str = field(default="", compare=False)
+    hard_cases: HardCaseSpec | None = field(default=None, compare=False)
+    hard_case_model: HardCases | None = None
+
+    @property
+    def reference_digests(self) -> tuple[str, ...]:
+        """Digests of the files that no check's table covers: sensors in order of topics, hard cases of signals."""
+        sensors = (self.sensors[topic].referenced for topic in sorted(self.sensors))
+        found = [one.content.digest for one in sensors if one is not None and one.content is not None]
+        scores = self.hard_case_model.scores if self.hard_case_model else {}
+        baselines = (scores[name].reference.baseline for name in sorted(scores))
+        return (*found, *(one.digest for one in baselines if one is not None))
 
 
 def load(path: str | FilePath, *, risk: str | None = None, references: bool = True) -> Envelope:
     """Read an envelope file and apply the profile ``risk`` (default: the file's own ``mission.risk``).
 
-    ``references``: read the reference files of drift checks; without them those checks can't be compiled, only seen.
+    ``references``: read the reference files of drift checks and sensors; without them those checks can't be compiled,
+    only seen.
 
     Raises:
         EnvelopeError: a ConfigError with every problem as ``file:line:col: field: problem``.
@@ -120,7 +137,8 @@ class _Loader:
         self._add(statistic_findings(signals, sensors, self._raw("sensors")))
         odd = self._one(Odd, "odd")
         authority = self._one(Authority, "authority")
-        watches = self._watches(authority)
+        hard_cases = self._one(HardCases, "hard_cases")
+        watches = self._watches(authority, hard_cases)
         lowered = {n: signals[n].lower(n, defaults.max_age, watches.get(n, "")) for n in sorted(signals)}
         if authority and authority.intention in lowered and authority.mode in lowered:
             # Both count the same modes: names given once serve for both.
@@ -129,6 +147,10 @@ class _Loader:
         if odd:
             lowered = self._odd(odd, lowered)
         lowered = self._derived(signals, lowered)
+        if hard_cases:
+            for place, name, _ in hard_cases.references():
+                self._add((f.under(("hard_cases",)) for f in self._no_signal(place, name)), key=place[0] == "scores")
+            self._add(found.under(("hard_cases",)) for found in hard_cases.findings(lowered))
         checks = self._checks(lowered)
         profiles = self._profiles(mission, lowered)
         gates = self._many(Gate, "gates")
@@ -151,6 +173,7 @@ class _Loader:
             mission=mission,
             sensors=sensors,
             odd=odd,
+            hard_cases=hard_cases,
         )
         bins, domain = odd.lower(tuple(lowered.values())) if odd else ((), None)
         in_force = checks | profiles.get(chosen, {})
@@ -174,6 +197,8 @@ class _Loader:
             bins=bins,
             odd=domain,
             residuals={name: one.residual.model.name for name, one in signals.items() if one.residual},
+            hard_cases=hard_cases.lower(lowered) if hard_cases else None,
+            hard_case_model=hard_cases,
         )
 
     def _add(self, findings: Iterable[Finding], *, key: bool = False) -> None:
@@ -375,10 +400,10 @@ class _Loader:
         raw = self.document.data.get(section, {})
         return raw if isinstance(raw, dict) else {}
 
-    def _watches(self, authority: Authority | None) -> dict[str, str]:
-        """How each signal of authority is watched; every message of a reason's text counts, also a repeated one."""
+    def _watches(self, *readers: Authority | HardCases | None) -> dict[str, str]:
+        """How each signal of the readers is watched; every message of a reason's text counts, also a repeated one."""
         watches: dict[str, str] = {}
-        for _, name, watch in authority.references() if authority else ():
+        for _, name, watch in (found for reader in readers if reader for found in reader.references()):
             watches[name] = "each" if "each" in (watch, watches.get(name)) else watch
         return watches
 

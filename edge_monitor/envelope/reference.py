@@ -16,6 +16,7 @@ from .check_model import CheckModel
 from .checks import CHECK_MODELS
 from .domain import Domain, Odd
 from .fields import CALLED, Model
+from .hard_cases import HardCases, Score
 from .models import Active, Authority, Defaults, Gate, Header, Mission, ModeMap, OnUnknown, Reasons, SignalModel
 from .residual import Residual
 from .sensors import KINDS
@@ -79,6 +80,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "envelope-sensors": sensor_fields,
     "envelope-odd": lambda: field_table(Odd),
     "envelope-odd-domain": lambda: field_table(Domain),
+    "envelope-hard-cases": lambda: field_table(HardCases),
+    "envelope-hard-cases-score": lambda: field_table(Score),
     "envelope-check-kinds": check_kinds,
     "envelope-check-common": common_fields,
     "envelope-check-fields": check_fields,

@@ -13,6 +13,7 @@ from pydantic import Field, create_model
 from .checks import CHECK_MODELS
 from .domain import Odd
 from .fields import NAME_PATTERN, Model
+from .hard_cases import HardCases
 from .models import Authority, Defaults, Gate, Header, Mission, SignalModel
 from .sensors import AnySensor
 from .units import shown_duration
@@ -32,6 +33,7 @@ def envelope_schema() -> dict[str, Any]:
         "signals": (dict[str, SignalModel], Field(min_length=1)),
         "sensors": (dict[str, AnySensor], Field(default_factory=dict)),
         "odd": (Odd | None, None),
+        "hard_cases": (HardCases | None, None),
         "checks": (dict[str, any_check], Field(min_length=1)),
         "authority": (Authority | None, None),
         "gates": (dict[str, Gate], Field(default_factory=dict)),

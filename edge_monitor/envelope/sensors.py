@@ -6,17 +6,21 @@ import importlib
 import math
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
-from pydantic import Discriminator, Field
+from pydantic import Discriminator, Field, PlainSerializer, PlainValidator, ValidationInfo
+from pydantic import WithJsonSchema as JsonSchema
 
 from ..core.layout.definitions import short_name
+from ..errors import ConfigError
 from .fields import Duration, Model, PositiveDuration, Rate, Text
 from .models import SignalModel
 from .problems import Finding, nearest, shown
 
 if TYPE_CHECKING:
     from ..core.perception.stage import Options
+    from ..sensor_references import SensorReference
 
 #: Statistics that nothing can be decided by (docs/checks/perception.md says why).
 DISPLAY_ONLY = frozenset({"accuracy_estimate"})
@@ -24,6 +28,38 @@ DISPLAY_ONLY = frozenset({"accuracy_estimate"})
 RELATIVE = frozenset({"luminance_ratio", "contrast_ratio", "sharpness_ratio", "occluded"})
 #: Statistics of each listed class of a detector.
 PER_CLASS = ("count", "share")
+
+
+class Reference(NamedTuple):
+    """A reference file: as the envelope names it, and what is in it, a ``SensorReference`` (None where it was not to be
+    read). Its type is not imported, so that an envelope without sensors loads none of their kernels."""
+
+    name: str
+    content: Any
+
+
+def _reference(value: object, info: ValidationInfo) -> Reference:
+    """Read the file; its name is relative to the envelope's folder."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"expected the name of a reference file such as `baselines/camera.npz`, got {shown(value)}")
+    context = info.context or {}
+    if not context.get("references", False):
+        return Reference(value, None)
+    from .. import sensor_references
+
+    try:
+        return Reference(value, sensor_references.load(Path(context["folder"]) / value))
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
+ReferenceFile = Annotated[
+    Reference,
+    PlainValidator(_reference),
+    # The envelope's digest covers what the file holds, so that an approval is one of this reference.
+    PlainSerializer(lambda r: [r.name, r.content.digest if r.content else ""], return_type=list),
+    JsonSchema({"type": "string", "minLength": 1}),
+]
 
 
 class SensorModel(Model):
@@ -35,16 +71,41 @@ class SensorModel(Model):
 
     kind: str
 
+    @property
+    def referenced(self) -> Reference | None:
+        """The file that its statistics are compared with, if it has one."""
+        return getattr(self, "reference", None)
+
     def options(self) -> Options:
         """The kernels' options. Raises ValueError: values that contradict each other."""
         raise NotImplementedError
 
     def findings(self) -> Iterator[Finding]:
         """What is wrong between the fields."""
+        reference = self.referenced
+        if reference is not None and reference.content is not None:
+            found = tuple(self._against_reference(reference.content))
+            if found:
+                yield from found
+                return
         try:
             self.options()
         except ValueError as error:
             yield Finding((), str(error))
+
+    def _against_reference(self, reference: SensorReference) -> Iterator[Finding]:
+        """A reference of another kind of sensor, or measured in another way."""
+        from ..sensor_references import SETTINGS
+
+        if reference.kind != self.kind:
+            yield Finding(("reference",), f"is the reference of a `{reference.kind}`")
+            return
+        for name in SETTINGS[self.kind]:
+            made = reference.header[name]
+            if made != getattr(self, name):
+                yield Finding(
+                    ("reference",), f"was made with `{name}: {made}`, not {getattr(self, name)}: calibrate anew"
+                )
 
     def statistics(self) -> tuple[str, ...]:
         """Names of the statistics that there are."""
@@ -62,11 +123,15 @@ class Camera(SensorModel):
     cell: int = Field(16, description="edge of a cell, in pixels that are looked at", ge=8, le=32)
     bits: int = Field(16, description="bits in use of 16-bit encodings", ge=8, le=16)
     quiet_for: Duration = Field(500_000_000, description="a cell without structure for so long is occluded")
+    reference: ReferenceFile | None = Field(
+        None, description="file made by `edge-replay calibrate`, for the statistics against the healthy camera"
+    )
 
     def options(self) -> Options:
         from ..core.perception.image import ImageOptions
 
-        return ImageOptions(self.stride, self.cell, self.bits, self.quiet_for)
+        content = self.reference.content if self.reference else None
+        return ImageOptions(self.stride, self.cell, self.bits, self.quiet_for, content.image() if content else None)
 
 
 class LaserScan(SensorModel):
@@ -93,11 +158,15 @@ class PointCloud(SensorModel):
     kind: Literal["point_cloud"] = Field(description="a lidar's points: `sensor_msgs/PointCloud2`")
     near: float = Field(3.0, description="m: nearer returns are clutter", gt=0)
     least: int = Field(8, description="points that a cell must be expected to hold to be judged", ge=1, le=2**31 - 1)
+    reference: ReferenceFile | None = Field(
+        None, description="file made by `edge-replay calibrate`; clouds that are not organised need one"
+    )
 
     def options(self) -> Options:
         from ..core.perception.cloud import CloudOptions
 
-        return CloudOptions(self.near, self.least)
+        content = self.reference.content if self.reference else None
+        return CloudOptions(self.near, self.least, content.cloud() if content else None)
 
 
 class Imu(SensorModel):
@@ -214,6 +283,7 @@ def _statistic(signal: SignalModel, sensor: SensorModel | None) -> Finding | Non
         and not any(wanted in statistics(m) for m in SENSOR_MODELS if m != Imu)
     ):
         return Finding(("statistic",), "needs the sensor's rate: `sensors: {TOPIC: {kind: imu, rate: …}}`")
-    if wanted in RELATIVE:
-        return Finding(("statistic",), "needs a reference of the healthy camera, which an envelope cannot name yet")
+    if wanted in RELATIVE and (sensor is None or sensor.referenced is None):
+        message = "needs a reference of the healthy camera: `sensors: {TOPIC: {kind: camera, reference: FILE}}`"
+        return Finding(("statistic",), message)
     return None

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.stats import beta, binom, poisson  # type: ignore[import-untyped]
 
 from edge_monitor import __version__
-from edge_monitor.baselines import ARRAYS, FORMAT, SCORES, Baseline
+from edge_monitor.baselines import ARRAYS, FORMAT, SAMPLE, SCORES, Baseline
 from edge_monitor.core.drift import histogram, pipeline
 from edge_monitor.core.drift.edetector import EDETECTOR_STATE, LEVELS, edetector_many, edetector_params
 
@@ -408,6 +408,7 @@ class Calibration:
             arrays["phi"][i, : len(fitted.phi)] = fitted.phi
             arrays["tau"][i], arrays["cuts"][i], arrays["bounds"][i] = fitted.tau, self.cuts[i], self.bounds[i]
             arrays["edges"][i], arrays["shares"][i], arrays["size"][i] = self._histogram(mode, fitted)
+            arrays["sample"][i] = self._sample(mode, fitted)
         return arrays
 
     def _histogram(self, mode: float | None, fitted: Fit) -> tuple[Array, Array, float]:
@@ -420,6 +421,13 @@ class Calibration:
             edges[i] = max(edges[i], np.nextafter(edges[i - 1] + 1e-9 * max(1.0, abs(edges[i - 1])), np.inf))
         counts = np.bincount(np.searchsorted(edges, z, side="right"), minlength=bins) + 0.5
         return edges, counts / counts.sum(), float(len(z))
+
+    def _sample(self, mode: float | None, fitted: Fit) -> Array:
+        """Values of evenly spaced rank among the standardised samples that the histogram is made of."""
+        x = np.concatenate([self._grid(FIT, mode, 1), self._grid(SET, mode, 1)])
+        z = np.sort(x[np.isfinite(x)] - fitted.centre) / fitted.scale
+        ranks = (np.arange(SAMPLE) + 0.5) / SAMPLE * len(z)
+        return z[ranks.astype(np.int64)] if len(z) else np.zeros(SAMPLE)
 
     def _thresholds(self, block_s: float, arrays: dict[str, Any]) -> dict[str, dict[str, float | str]]:
         """Thresholds of all detectors for the stream's share of the interval; all but the e-detector's are nominal."""

@@ -12,7 +12,7 @@ from rich.table import Table
 from edge_monitor.core.samples import Verdict
 
 from .replay import Replay
-from .summary import WORDS, Breach, CheckLine, Span, breaches, check_lines, losses, spans
+from .summary import WORDS, Breach, CheckLine, Span, breaches, check_lines, hard_cases, losses, spans
 
 STYLES = {
     "GO": "green",
@@ -91,6 +91,7 @@ def show(replay: Replay, console: Console) -> None:
         _breaches(replay, console, first)
         _losses(replay, console, first)
         _checks(replay, console, first)
+        _hard_cases(replay, console, first)
     _notes(replay, console)
     console.print(_bottom_line(replay), highlight=False)
 
@@ -216,6 +217,27 @@ def _checks(replay: Replay, console: Console, first: int) -> None:
         )
     console.print(table, highlight=False)
     console.print()
+
+
+def _hard_cases(replay: Replay, console: Console, first: int) -> None:
+    found = hard_cases(replay)
+    if not found:
+        return
+    right = ("rank", "at", "p", "value")
+    table = plain_table("Hard cases: frames to look at again", *right, "signal", "topic", "mode", right=right)
+    for event in found[:LISTED]:
+        said = event.payload
+        table.add_row(
+            str(said["rank"]),
+            seconds(said["frame_ns"], first),
+            f"{said['p']:.3g}",
+            figure(said["value"], said["unit"]),
+            escape(said["signal"]),
+            escape(said["topic"]),
+            escape(said["mode"]),
+        )
+    console.print(table, highlight=False)
+    _rest(len(found), console)
 
 
 def _notes(replay: Replay, console: Console) -> None:

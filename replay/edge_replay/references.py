@@ -1,4 +1,4 @@
-"""Which reference files an envelope's drift checks need, and making them from recordings."""
+"""Which reference files an envelope's drift checks and hard cases need, and making them from recordings."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ from .vector_calibration import calibrate_vector
 
 #: Where the envelope does not say: false alarms of the whole robot, in seconds an alarm.
 DEFAULT_INTERVAL_S = 36000.0
+
+
+#: What a reference that only hard cases read is said to be for.
+HARD_CASES = "hard_cases"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +78,12 @@ def drift_checks(envelope: Envelope) -> dict[str, Drift]:
 
 
 def requests(envelope: Envelope, *, interval_s: float | None, confidence: float, author: str) -> dict[str, Request]:
-    """What each reference file is asked for, by its name in the envelope.
+    """What each reference file is asked for, by its name in the envelope; nothing where no file is named.
 
     The false alarms of the robot are shared by all drift checks: those with a ``share`` take it, the others divide the
     rest evenly. Raises ``ConfigError`` when shares exceed 1 or checks of one file ask for different things.
     """
     checks = drift_checks(envelope)
-    if not checks and not any(signal.residual for signal in envelope.signals):
-        raise ConfigError(
-            f"{envelope.source}: has no drift check with a `reference` and no `residual`: there is nothing to calibrate"
-        )
     given = sum(one.share for one in checks.values())
     free = sum(one.share == 0 for one in checks.values())
     if given > 1 + 1e-9 or (free and given >= 1):
@@ -112,7 +112,26 @@ def requests(envelope: Envelope, *, interval_s: float | None, confidence: float,
             raise ConfigError(
                 f"{envelope.source}: checks.{name}: asks for another `{one.reference.name}` than a check before it"
             )
-    return asked
+    return asked | _of_hard_cases(envelope, asked, interval_s or DEFAULT_INTERVAL_S, confidence, author)
+
+
+def _of_hard_cases(
+    envelope: Envelope, asked: dict[str, Request], interval_s: float, confidence: float, author: str
+) -> dict[str, Request]:
+    """References that only hard cases read: they rank, so that they have no part in the false alarms."""
+    model = envelope.hard_case_model
+    found: dict[str, Request] = {}
+    for name, score in model.scores.items() if model else ():
+        file = score.reference.name
+        other = asked.get(file) or found.get(file)
+        if other is not None and (other.signal, other.mode_signal) != (name, model.mode):
+            raise ConfigError(f"{envelope.source}: hard_cases.scores.{name}: `{file}` is made of {other.signal}")
+        if other is None:
+            unit = next(signal.unit for signal in envelope.signals if signal.name == name)
+            found[file] = Request(
+                name, interval_s, unit=unit, mode_signal=model.mode, confidence=confidence, author=author
+            )
+    return found
 
 
 def make_models(
@@ -185,7 +204,7 @@ def make(
         path = out / Path(name).name
         users = tuple(
             check for check, one in checks.items() if one.reference is not None and one.reference.name == name
-        )
+        ) or (HARD_CASES,)
         model = next((one for one in models if one.signal == request.signal), None)
         try:
             if model is not None and model.model is None:

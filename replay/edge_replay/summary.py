@@ -121,6 +121,11 @@ def _stretches(replay: Replay, start: str, ends: tuple[str, ...]) -> list[tuple[
     return found
 
 
+def hard_cases(replay: Replay) -> list[Event]:
+    """The frames to look at again, as they were told: by hour, mode and rank."""
+    return [event for event in replay.events if event.type == "hardcase.captured"]
+
+
 @dataclass(frozen=True, slots=True)
 class CheckLine:
     """One check over the whole replay. Times in ns; ``worst`` in the check's unit, None where never known."""
@@ -188,6 +193,7 @@ def document(replay: Replay) -> dict[str, Any]:
     """Everything about one replay but the single events."""
     envelope = replay.monitor.envelope
     first, last = replay.first, replay.last
+    mined = {"hard_cases": [event.payload for event in hard_cases(replay)]} if envelope.hard_cases else {}
     matrix = {} if replay.matrix is None else {"matrix": replay.matrix.document(envelope.odd)}
     return {
         "log": str(replay.path),
@@ -208,6 +214,7 @@ def document(replay: Replay) -> dict[str, Any]:
         "breaches": [breach.document() for breach in breaches(replay)],
         "inputs_lost": [loss.document() for loss in losses(replay)],
         "checks": [line.document() for line in check_lines(replay)],
+        **mined,
         "missing_topics": replay.missing_topics,
         "problems": replay.monitor.problems,
         "damage": [

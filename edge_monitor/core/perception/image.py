@@ -123,6 +123,7 @@ class ImageStatistics(Statistics):
         self._work = np.zeros((2, MAX_CELLS), np.int64)
         self._totals = np.zeros(5, np.int64)
         self._head = np.zeros(8, np.int64)
+        self._size = (0, 0)
         self._state = (self._camera, self._cells)
         reference = self.options.reference
         if reference is not None:
@@ -138,6 +139,11 @@ class ImageStatistics(Statistics):
         """Measure a black picture of two by two cells."""
         edge = 2 * self.options.cell * self.options.stride
         self.frame(0, np.zeros((edge, edge), np.uint8), "mono8")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the last measured frame, pixels."""
+        return self._size
 
     @property
     def energy(self) -> np.ndarray:
@@ -206,6 +212,7 @@ class ImageStatistics(Statistics):
             t, options.cell, options.quiet_for, self._camera, self._cells, self._grid, self._totals, self._energy,
             self._work, self.values, self.causes,
         )  # fmt: skip
+        self._size = width, height
         self._compare(width, height, cells)
 
     def _compare(self, width: int, height: int, cells: int) -> None:
@@ -215,6 +222,12 @@ class ImageStatistics(Statistics):
         if reference is None or not known or len(reference.energy) != cells:
             for i in RELATIVE:
                 self.values[i], self.causes[i] = math.nan, Cause.DEPENDENCY
+            if reference is not None:
+                made = f"{reference.width} x {reference.height} pixels in {len(reference.energy)} cells"
+                self.problem = (
+                    f"frames of {width} x {height} pixels in {cells} cells cannot be compared with the reference, "
+                    f"which is of {made}: calibrate anew"
+                )
             return
         for ratio, value, base in (
             (_LUMINANCE_RATIO, _LUMINANCE, reference.luminance),

@@ -72,6 +72,7 @@ class Perception:
         self._options = {topic_key(topic, 0): value for topic, value in (options or {}).items()}
         self._decode = decode
         self._sensors: dict[int, _Sensor] = {}
+        self._problems: list[Problem] = []
         self._mine = np.zeros(max((want.signal for want in wants), default=-1) + 1, np.bool_)
         self._mine[[want.signal for want in wants]] = True
 
@@ -102,10 +103,10 @@ class Perception:
             else:
                 slots.append(statistics.names.index(want.statistic))
         if isinstance(statistics, LayoutError):
-            self._sensors[channel.id] = _Sensor(None, [-1] * len(mine), statistics.cause)
+            self._sensors[channel.id] = _Sensor(channel.topic, None, [-1] * len(mine), statistics.cause)
         else:
             statistics.warm()
-            self._sensors[channel.id] = _Sensor(statistics, slots, Cause.INVALID)
+            self._sensors[channel.id] = _Sensor(channel.topic, statistics, slots, Cause.INVALID)
         return problems
 
     def fill(self, batch: Batch, samples: np.ndarray) -> np.ndarray:
@@ -128,6 +129,10 @@ class Perception:
             message = batch.messages[number]
             sensor = self._sensors[int(message["channel"])]
             sensor.measure(data, message)
+            if sensor.problem and not sensor.told:
+                sensor.told = True
+                signal = int(signals[rows[at]])
+                self._problems.append(Problem(signal, Cause.DEPENDENCY, f"{sensor.topic}: {sensor.problem}"))
             for slot in sensor.slots:
                 row = rows[at]
                 at += 1
@@ -141,6 +146,11 @@ class Perception:
                 samples["flags"][row] = flags
                 samples["value"][row] = np.nan if cause else sensor.values[slot]
         return _without(samples, silent) if silent else samples
+
+    def problems(self) -> list[Problem]:
+        """What messages have shown to be wrong since the last call, once a channel; their samples say it as well."""
+        found, self._problems = self._problems, []
+        return found
 
     def reset(self) -> None:
         """Start anew in every sensor."""
@@ -165,45 +175,55 @@ class Perception:
             raise ValueError("snapshot holds more sensors than there are channels")
 
     def _statistics(self, channel: Channel) -> Statistics | LayoutError:
-        name = short_name(channel.type)
-        if name not in _KINDS:
-            known = ", ".join(sorted(_KINDS))
-            return LayoutError(f"no statistics of {channel.type}; there are some of {known}", Cause.TYPE_MISMATCH)
-        signature, kind, make = _KINDS[name]
-        try:
-            definition = parse(channel)
-        except LayoutError as error:
-            return error
-        if channel.encoding not in ("cdr", "ros1") or describe(definition, definition.root) != signature:
-            message = f"{channel.topic}: the recording defines {channel.type} differently from what is measured"
-            return LayoutError(message, Cause.TYPE_MISMATCH)
-        options = self._options.get(topic_key(channel.topic, channel.instance))
-        if options is None and kind is not InertialOptions:
-            options = kind()
-        if not isinstance(options, kind):
-            wanted = "an imu's nominal rate" if kind is InertialOptions else f"options for {channel.type}"
-            return LayoutError(f"{channel.topic}: {wanted} must be declared", Cause.DEPENDENCY)
-        ros1 = channel.encoding == "ros1"
-        if make is CompressedImageStatistics:
-            if self._decode is None:
-                return LayoutError(
-                    f"{channel.topic}: no decoder for compressed pictures (install the extra `camera`)",
-                    Cause.DEPENDENCY,
-                )
-            return make(options, self._decode, ros1=ros1)
-        return make(options, ros1=ros1)
+        return statistics_of(channel, self._options.get(topic_key(channel.topic, channel.instance)), self._decode)
+
+
+def statistics_of(channel: Channel, options: Options | None, decode: Decoder | None) -> Statistics | LayoutError:
+    """What measures the messages of a channel, or why nothing can; ``options``: of its topic, None for the defaults."""
+    name = short_name(channel.type)
+    if name not in _KINDS:
+        known = ", ".join(sorted(_KINDS))
+        return LayoutError(f"no statistics of {channel.type}; there are some of {known}", Cause.TYPE_MISMATCH)
+    signature, kind, make = _KINDS[name]
+    try:
+        definition = parse(channel)
+    except LayoutError as error:
+        return error
+    if channel.encoding not in ("cdr", "ros1") or describe(definition, definition.root) != signature:
+        message = f"{channel.topic}: the recording defines {channel.type} differently from what is measured"
+        return LayoutError(message, Cause.TYPE_MISMATCH)
+    if options is None and kind is not InertialOptions:
+        options = kind()
+    if not isinstance(options, kind):
+        wanted = "an imu's nominal rate" if kind is InertialOptions else f"options for {channel.type}"
+        return LayoutError(f"{channel.topic}: {wanted} must be declared", Cause.DEPENDENCY)
+    ros1 = channel.encoding == "ros1"
+    if make is CompressedImageStatistics:
+        if decode is None:
+            return LayoutError(
+                f"{channel.topic}: no decoder for compressed pictures (install the extra `camera`)",
+                Cause.DEPENDENCY,
+            )
+        return make(options, decode, ros1=ros1)
+    return make(options, ros1=ros1)
 
 
 class _Sensor:
     """One channel: its statistics and which of them each of its samples carries (-1: none, ``cause`` says why)."""
 
-    def __init__(self, statistics: Statistics | None, slots: Sequence[int], cause: Cause) -> None:
+    def __init__(self, topic: str, statistics: Statistics | None, slots: Sequence[int], cause: Cause) -> None:
+        self.topic = topic
+        self.told = False  # its problem
         self.statistics = statistics
         self.slots = slots
         self.cause = cause
         self.values = np.zeros(0) if statistics is None else statistics.values
         self.causes = np.zeros(0, np.int32) if statistics is None else statistics.causes
         self._last = np.full(1, UNSEEN, np.int64)
+
+    @property
+    def problem(self) -> str:
+        return "" if self.statistics is None else self.statistics.problem
 
     def measure(self, data: np.ndarray, message: np.void) -> None:
         if self.statistics is None:

@@ -41,6 +41,7 @@ class Statistics(FlatState, ABC):
     """
 
     names: tuple[str, ...]
+    problem = ""  #: what a person must mend before some statistics can be had, as the last message showed it
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
@@ -64,6 +65,7 @@ class Statistics(FlatState, ABC):
         self.exercise()
         self.restore(before)
         self.refuse(Cause.NEVER_RECEIVED)
+        self.problem = ""
 
     @abstractmethod
     def exercise(self) -> None:

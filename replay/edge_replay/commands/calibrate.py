@@ -1,4 +1,4 @@
-"""``edge-replay calibrate``: reference files for drift checks, and models of residuals."""
+"""``edge-replay calibrate``: reference files for drift checks, hard cases and sensors, and models of residuals."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ import click
 
 if TYPE_CHECKING:
     from ..references import Made, MadeModel
+    from ..sensors import MadeSensor
 
 
-@click.command(
-    short_help="Make references of drift checks and models of residuals from recordings in which all was well."
-)
+@click.command(short_help="Make the files that an envelope names from recordings in which all was well.")
 @click.argument("logs", nargs=-1, required=True, metavar="LOG...", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--envelope",
     "-e",
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The envelope file; its drift checks and residuals name signals, modes and files.",
+    help="The envelope file; its drift checks, residuals, hard cases and sensors name the files.",
 )
 @click.option("--risk", help="Mission risk profile of the envelope; its own default otherwise.")
 @click.option(
@@ -53,6 +52,7 @@ def command(
     as_json: bool,
 ) -> int:
     """Learn from LOGs how signals behave when all is well; set thresholds for a stated interval between false alarms.
+    Of cameras and lidars with a `reference`, learn the medians over all frames.
 
     Models of residuals are fitted first: how a response follows its commands. Their files need not exist before.
 
@@ -62,8 +62,9 @@ def command(
     """
     from edge_monitor import envelope as envelopes
     from edge_monitor.envelope.units import positive_duration
-    from edge_monitor.errors import UsageError
+    from edge_monitor.errors import ConfigError, UsageError
 
+    from .. import sensors
     from ..references import make, make_models, requests
     from .run import progress
 
@@ -75,19 +76,31 @@ def command(
             raise UsageError(f"--false-alarms: {error}") from None
     loaded = envelopes.load(envelope, risk=risk, references=False)
     asked = requests(loaded, interval_s=interval_s, confidence=confidence, author=author)
+    if not asked and not sensors.referenced(loaded) and not any(signal.residual for signal in loaded.signals):
+        raise ConfigError(
+            f"{envelope}: no drift check, hard case or sensor names a `reference`, no signal a `residual`: there is nothing "
+            "to calibrate"
+        )
     with progress(logs[0], not sys.stderr.isatty()) as tell:
+        measured, loaded, damages = sensors.make(logs, loaded, out, author, tell)
         models, loaded = make_models(logs, loaded, out, author=author, progress=tell)
-        made, damages = make(logs, loaded, out, asked, tell, models)
+        made: list[Made] = []
+        if asked:
+            made, more = make(logs, loaded, out, asked, tell, models)
+            damages += [damage for damage in more if damage not in damages]
     if as_json:
         document = {
             "models": [one.document() for one in models],
             "references": [one.document() for one in made],
+            "sensors": [one.document() for one in measured],
             "damage": [{"where": damage.where, "what": damage.what} for damage in damages],
         }
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         for model in models:
             show_model(model)
+        for sensor in measured:
+            show_sensor(sensor)
         for one in made:
             show(one)
         for damage in damages:
@@ -123,15 +136,36 @@ def show_model(made: MadeModel) -> None:
     click.echo(f"  sha256 {made.digest}")
 
 
+def show_sensor(made: MadeSensor) -> None:
+    """Print one sensor's reference, and how far its frames were from it: limits must leave that room."""
+    from ..sensors import FEW
+
+    if made.reference is None:
+        click.echo(f"{made.path}: not made: {made.problem}")
+        return
+    header = made.reference.header
+    size = f" of {header['width']} x {header['height']} pixels" if "width" in header else ""
+    few = f" (few: {FEW} say more)" if header["frames"] < FEW else ""
+    refused = f", {header['refused']} could not be measured" if header["refused"] else ""
+    click.echo(f"{made.path}  {header['kind']} {made.topic}: {header['frames']} frames{size}{few}{refused}")
+    for name, (least, low, _, high, most) in header["seen"].items():
+        click.echo(f"  {name}: {least:.3g} to {most:.3g}, 98 % of frames {low:.3g} to {high:.3g}")
+    click.echo(f"  sha256 {made.digest}")
+
+
 def show(made: Made) -> None:
     """Print one reference."""
+    from ..references import HARD_CASES
+
     if made.baseline is None:
         click.echo(f"{made.path}: not made: {made.problem}")
         return
     header = made.baseline.header
     promise = header["promise"]
     click.echo(f"{made.path}  {', '.join(made.baseline.signals)}, for {', '.join(made.checks)}")
-    if header["calibrated"]:
+    if made.checks == (HARD_CASES,):
+        click.echo(f"  {int(sum(made.baseline.arrays['size']))} values to rank by")
+    elif header["calibrated"]:
         hours = promise["interval_s"] / 3600
         click.echo(
             f"  calibrated: at least {hours:g} h between false alarms of all drift checks together in the mean, with "
