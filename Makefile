@@ -8,7 +8,7 @@ export PYTHONPATH :=
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint fuzz bench bench-calibration clean docs
+.PHONY: help install demo test lint fuzz bench bench-calibration clean docs plots
 
 help: ## What can be made here
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,10 @@ bench-calibration: $(STAMP) ## Is the false-alarm promise of drift checks kept? 
 
 docs: $(STAMP) ## Rewrite the generated parts of README and docs
 	$(BIN)/python docs/generate.py
+
+plots: $(STAMP) ## Draw the figures of docs/checks anew, from the data that the code makes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[docs]'
+	$(BIN)/python docs/plots.py
 
 clean: ## Remove what was built (not .venv)
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
