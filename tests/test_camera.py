@@ -13,12 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from mcap.writer import Writer
 from PIL import Image, ImageFilter
 from rosbags.typesys import Stores, get_typestore
+from ruamel.yaml import YAML
 
 from edge_monitor import envelope as envelopes
 from edge_monitor import reference_files, sensor_references
@@ -79,7 +81,7 @@ def car(data_dir: Path) -> list[bytes]:
 def envelope(car: list[bytes], root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped envelope, its reference made by `edge-replay calibrate` from the first 15 s."""
     folder = tmp_path_factory.mktemp("car")
-    shutil.copy(root / "configs" / "camera.yaml", folder)
+    shutil.copy(root / "docs" / "checks" / "camera.yaml", folder)
     log = write(folder / "healthy.mcap", car[:HEALTHY])
     code, document = call(
         calibrate, log, "--envelope", folder / "camera.yaml", "--out", folder / "baselines", "--author", "A. Planner"
@@ -193,7 +195,7 @@ def scene(k: int, size: tuple[int, int] = (96, 64), blurred: float = 0.0) -> byt
 @pytest.fixture
 def made(root: Path, tmp_path: Path) -> Path:
     """The shipped envelope with a reference of generated frames."""
-    shutil.copy(root / "configs" / "camera.yaml", tmp_path)
+    shutil.copy(root / "docs" / "checks" / "camera.yaml", tmp_path)
     log = write(tmp_path / "healthy.mcap", [scene(k) for k in range(40)])
     call(calibrate, log, "--envelope", tmp_path / "camera.yaml", "--out", tmp_path / "baselines")
     return tmp_path / "camera.yaml"
@@ -202,13 +204,21 @@ def made(root: Path, tmp_path: Path) -> Path:
 def test_an_envelope_without_its_reference_says_how_to_make_it(root: Path, tmp_path: Path) -> None:
     """Before the first calibration the envelope cannot be run, but the command that makes the file can load it."""
     file = tmp_path / "camera.yaml"
-    shutil.copy(root / "configs" / "camera.yaml", file)
+    shutil.copy(root / "docs" / "checks" / "camera.yaml", file)
     with pytest.raises(EnvelopeError) as error:
         envelopes.load(file)
     line = str(error.value)
     assert line.startswith(f"{file}:34:83: sensors./camera/image/compressed.reference: ")
     assert line.endswith("camera.npz: No such file or directory: make it with `edge-replay calibrate`")
     assert envelopes.load(file, references=False).sensors[TOPIC].referenced is not None
+
+
+def test_every_limit_says_why_and_fits_the_schema(root: Path) -> None:
+    """The example is to be copied: each of its checks has a rationale, and an editor finds nothing wrong in it."""
+    path = root / "docs" / "checks" / "camera.yaml"
+    assert [check.name for check in envelopes.load(path, references=False).checks if not check.rationale] == []
+    schema = (path.parent / path.read_text("utf-8").splitlines()[0].partition("$schema=")[2]).resolve()
+    jsonschema.validate(YAML(typ="safe", pure=True).load(path), json.loads(schema.read_text("utf-8")))
 
 
 def test_the_reference_is_part_of_the_digests(made: Path) -> None:
@@ -257,7 +267,7 @@ def test_options_other_than_the_references_are_refused(made: Path) -> None:
 
 def test_calibration_says_why_there_is_no_reference(root: Path, tmp_path: Path) -> None:
     """Frames of several sizes, bytes that are no pictures, and a recording without the topic give a line, no file."""
-    shutil.copy(root / "configs" / "camera.yaml", tmp_path)
+    shutil.copy(root / "docs" / "checks" / "camera.yaml", tmp_path)
     for frames, expected in (
         (
             [scene(k, (96, 64) if k < 20 else (80, 64)) for k in range(40)],
