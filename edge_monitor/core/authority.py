@@ -7,7 +7,7 @@ vehicle's own words are merged from where it spreads them; nothing is guessed: `
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,19 +96,22 @@ class Authority:
             changes.append(Change("failsafe.start" if failsafe else "failsafe.end", t, decided, before, after, causes))
         return changes
 
-    def snapshot(self) -> list[Any]:
-        """All state as plain data, for :meth:`restore` under the same specification."""
+    def snapshot(self) -> dict[str, Any]:
+        """All state as maps, lists, text and numbers; :meth:`restore` of the same envelope goes on from there."""
         command = self.command
-        words = [command.decision, command.execution, command.mode, command.intention]
-        return [words, list(self._values.items()), list(self._recent), self._failsafe]
+        return {
+            "values": dict(self._values),
+            "recent": [list(entry) for entry in self._recent],
+            "failsafe": self._failsafe,
+            "command": [command.decision, command.execution, command.mode, command.intention],
+        }
 
-    def restore(self, snapshot: list[Any]) -> None:
-        """Take over a snapshot."""
-        words, values, recent, failsafe = snapshot
-        self.command = Command(*words)
-        self._values = dict(values)
-        self._recent = deque((t, reason) for t, reason in recent)
-        self._failsafe = failsafe
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Put back a :meth:`snapshot`."""
+        self._values = dict(state["values"])
+        self._recent = deque((t, reason) for t, reason in state["recent"])
+        self._failsafe = state["failsafe"]
+        self.command = Command(*state["command"])
 
     def _take(self, name: str, row: np.void, t: int) -> bool:
         """Put one value in force; answers whether it can change who is in command."""

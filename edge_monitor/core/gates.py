@@ -6,17 +6,22 @@ A pure machine in event time (SEMANTICS §4): it sees transitions, one instant a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from .commands import Waive, WithdrawWaiver
 from .decision_specs import Criterion, GateSpec
 from .samples import FLAG_INSTANT_END, Cause, TransitionKind, Verdict
 
 # Comparing NumPy scalars with enumerations costs a microsecond each.
 CHECK, CLOCK = int(TransitionKind.CHECK), int(TransitionKind.CLOCK)
+
+MOST_WAIVERS = 64
+LONGEST_WAIVER = 86_400_000_000_000  #: a day, ns: what has to last longer belongs into the envelope
+TWO_PEOPLE = ("catastrophic", "critical")  #: severities of checks that one person alone can't waive
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,49 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiver:
+    """Persons accept one criterion: until ``expires`` (ns) it counts as passed in ``gates``, whatever its check says."""
+
+    check: str
+    gates: tuple[str, ...]
+    persons: tuple[str, ...]
+    reason: str
+    granted: int
+    expires: int
+
+    def plain(self) -> list[Any]:
+        """As a snapshot holds it."""
+        return [self.check, list(self.gates), list(self.persons), self.reason, self.granted, self.expires]
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Waiver:
+        """From :meth:`plain`."""
+        return cls(row[0], tuple(row[1]), tuple(row[2]), *row[3:])
+
+
+@dataclass(frozen=True, slots=True)
+class WaiverChange:
+    """A waiver was ``granted``, ``withdrawn`` (by ``person``, with a reason) or has ``expired``."""
+
+    state: str
+    waiver: Waiver
+    t_effective: int
+    t_decided: int
+    person: str = ""
+    reason: str = ""
+    signatures: tuple[bytes, ...] = ()
+    checkpoint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What a command about waivers did: the change, the decisions that follow, or why it could not be carried out."""
+
+    decisions: list[Decision]
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """A gate's change: GO or NO_GO at ``t_effective``, with every criterion's reason, failed ones first."""
 
@@ -46,6 +94,7 @@ class Decision:
     verdict: Verdict  #: of the expression
     reasons: tuple[Reason, ...]
     expired_hold: bool = False  #: NO_GO because an UNKNOWN outlasted ``on_unknown: hold``
+    waivers: tuple[Waiver, ...] = ()  #: in force in this gate; the reasons keep what the checks say
 
 
 def kleene(node: Criterion, verdicts: dict[str, Verdict]) -> Verdict:
@@ -82,10 +131,20 @@ class _Gate:
 
 
 class Gates:
-    """All gates of an envelope over the checks' transitions."""
+    """All gates of an envelope over the checks' transitions.
 
-    def __init__(self, specs: Sequence[GateSpec], checks: Sequence[str]) -> None:
+    ``severities``: of the checks, by name; one that is not told counts as critical. Waivers that were granted, withdrawn
+    or have expired are told by :meth:`waiver_changes`, to be asked for after each call: they come before the decisions
+    of the same time.
+    """
+
+    def __init__(
+        self, specs: Sequence[GateSpec], checks: Sequence[str], severities: Mapping[str, str] | None = None
+    ) -> None:
         self._names = tuple(checks)
+        self._severities = dict(severities or {})
+        self._waivers: list[Waiver] = []
+        self._changes: list[WaiverChange] = []
         self._reasons = {name: Reason(name, Verdict.UNKNOWN, Cause.NEVER_RECEIVED) for name in checks}
         self._gates = [_Gate(spec) for spec in specs]
 
@@ -121,47 +180,141 @@ class Gates:
         """Let time pass: deadlines before ``until`` fire (at it too where ``inclusive``: the end of a stream)."""
         decisions: list[Decision] = []
         while True:
-            due = min((gate.due for gate in self._gates if gate.due is not None), default=None)
+            dues = [gate.due for gate in self._gates if gate.due is not None]
+            dues += [waiver.expires for waiver in self._waivers]
+            due = min(dues, default=None)
             if due is None or due > until or (due == until and not inclusive):
                 return decisions
+            ended = [waiver for waiver in self._waivers if waiver.expires == due]
+            for waiver in ended:
+                self._end_waiver(waiver, WaiverChange("expired", waiver, due, decided))
+            decisions += self._reevaluate([waiver.check for waiver in ended], due, decided)
             for gate in self._gates:
                 if gate.due == due:
                     decision = self._evaluate(gate, due, decided, True)
                     if decision is not None:
                         decisions.append(decision)
 
+    def command(self, order: Waive | WithdrawWaiver) -> Ruling:
+        """Grant or withdraw a waiver at its time; nothing changes where it is refused.
+
+        A waiver touches its gates alone: never a check's verdict, never a latch.
+        """
+        t = order.t
+        decisions = self.advance(t, t)
+        if isinstance(order, WithdrawWaiver):
+            held = [waiver for waiver in self._waivers if waiver.check == order.check]
+            if not held:
+                return Ruling(decisions, f"no waiver of {order.check} is in force")
+            for waiver in held:
+                self._end_waiver(waiver, WaiverChange("withdrawn", waiver, t, t, order.person, order.reason))
+        else:
+            refused, gates = self._against(order)
+            if refused:
+                return Ruling(decisions, refused)
+            waiver = Waiver(order.check, gates, order.persons, order.reason, t, order.expires)
+            self._waivers.append(waiver)
+            self._changes.append(
+                WaiverChange("granted", waiver, t, t, signatures=order.signatures, checkpoint=order.checkpoint)
+            )
+        return Ruling(decisions + self._reevaluate([order.check], t, t))
+
+    def waiver_changes(self) -> list[WaiverChange]:
+        """What has become of waivers since this was last asked, in order of time."""
+        changes, self._changes = self._changes, []
+        return changes
+
+    def waivers(self, gate: str) -> tuple[Waiver, ...]:
+        """The waivers in force in ``gate``."""
+        return tuple(waiver for waiver in self._waivers if gate in waiver.gates)
+
+    def _against(self, order: Waive) -> tuple[str, tuple[str, ...]]:
+        """Why a waiver is refused (empty: it is not), and the gates it is for."""
+        reading = [gate.spec.name for gate in self._gates if order.check in gate.checks]
+        gates = order.gates or tuple(reading)
+        strange = [gate for gate in gates if gate not in reading]
+        if order.check not in self._reasons:
+            return f"no check is named {order.check}", ()
+        if not gates:
+            return f"no gate reads {order.check}: there is nothing to waive", ()
+        if strange:
+            return f"gate {', '.join(strange)} does not read {order.check}", ()
+        severity = self._severities.get(order.check, "critical")
+        if severity in TWO_PEOPLE and len(order.persons) < 2:
+            return f"{order.check} is {severity}: two people must waive it", ()
+        if order.expires - order.t > LONGEST_WAIVER:
+            return "a waiver lasts a day at most", ()
+        if any(waiver.check == order.check and set(waiver.gates) & set(gates) for waiver in self._waivers):
+            return f"{order.check} is waived already: withdraw that first", ()
+        if len(self._waivers) >= MOST_WAIVERS:
+            return f"{MOST_WAIVERS} waivers are in force: withdraw one first", ()
+        return "", gates
+
+    def _end_waiver(self, waiver: Waiver, change: WaiverChange) -> None:
+        self._waivers.remove(waiver)
+        self._changes.append(change)
+
+    def _reevaluate(self, checks: Iterable[str], t: int, decided: int) -> list[Decision]:
+        touched = set(checks)
+        decided_now = [
+            self._evaluate(gate, t, decided, gate.due == t)
+            for gate in self._gates
+            if not touched.isdisjoint(gate.checks)
+        ]
+        return [decision for decision in decided_now if decision is not None]
+
+    def snapshot(self) -> dict[str, Any]:
+        """All state as maps, lists, text and numbers (NaN among them); :meth:`restore` goes on from there."""
+        return {
+            "reasons": [
+                [r.check, int(r.verdict), int(r.cause), r.value, r.limit, r.margin, r.since]
+                for r in self._reasons.values()
+            ],
+            "gates": [
+                [g.spec.name, g.go, None if g.told is None else int(g.told), g.pass_since, g.hold_since, g.due]
+                for g in self._gates
+            ],
+            "waivers": [waiver.plain() for waiver in self._waivers],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Put back a :meth:`snapshot`. Raises ``ValueError`` where it is of an envelope with other gates or checks."""
+        rows = {row[0]: row for row in state["gates"]}
+        if set(rows) != {gate.spec.name for gate in self._gates} or {r[0] for r in state["reasons"]} != set(
+            self._reasons
+        ):
+            raise ValueError("the snapshot belongs to another envelope: its gates or checks differ")
+        for name, verdict, cause, value, limit, margin, since in state["reasons"]:
+            self._reasons[name] = Reason(name, Verdict(verdict), Cause(cause), value, limit, margin, since)
+        for gate in self._gates:
+            _, gate.go, told, gate.pass_since, gate.hold_since, gate.due = rows[gate.spec.name]
+            gate.told = None if told is None else Verdict(told)
+        self._waivers = [Waiver.of(row) for row in state["waivers"]]
+        self._changes = []
+
     def state(self) -> dict[str, bool]:
         """Whether each gate is GO now."""
         return {gate.spec.name: gate.go for gate in self._gates}
-
-    def snapshot(self) -> list[Any]:
-        """All state as plain data, for :meth:`restore` of the same gates over the same checks."""
-        reasons = [[r.verdict, r.cause, r.value, r.limit, r.margin, r.since] for r in self._reasons.values()]
-        gates = [[g.go, g.told, g.pass_since, g.hold_since, g.due] for g in self._gates]
-        return [reasons, gates]
-
-    def restore(self, snapshot: list[Any]) -> None:
-        """Take over a snapshot. Raises ``ValueError`` where it is one of other gates."""
-        reasons, gates = snapshot
-        for name, (verdict, cause, value, limit, margin, since) in zip(self._names, reasons, strict=True):
-            self._reasons[name] = Reason(name, Verdict(verdict), Cause(cause), value, limit, margin, since)
-        for gate, (go, told, pass_since, hold_since, due) in zip(self._gates, gates, strict=True):
-            gate.go, gate.told = go, None if told is None else Verdict(told)
-            gate.pass_since, gate.hold_since, gate.due = pass_since, hold_since, due
 
     def reasons(self, gate: str) -> tuple[Reason, ...]:
         """What every criterion of ``gate`` says now, failed ones first."""
         return self._explain(next(g for g in self._gates if g.spec.name == gate))
 
     def _shift(self, step: int) -> None:
-        """The clock stepped by ``step`` ns: a hold goes on for what was left of it, a run of passes starts anew."""
+        """The clock stepped by ``step`` ns: a hold goes on for what was left of it, a run of passes starts anew;
+        a waiver lasts for what was left of it."""
         for gate in self._gates:
             gate.pass_since = None
             if gate.hold_since is not None:
                 gate.hold_since += step
+        self._waivers = [
+            replace(waiver, granted=waiver.granted + step, expires=waiver.expires + step) for waiver in self._waivers
+        ]
 
     def _evaluate(self, gate: _Gate, t: int, decided: int, timer: bool) -> Decision | None:
-        verdict = kleene(gate.spec.expression, {name: self._reasons[name].verdict for name in gate.checks})
+        verdicts = {name: self._reasons[name].verdict for name in gate.checks}
+        verdicts |= {waiver.check: Verdict.PASS for waiver in self.waivers(gate.spec.name)}
+        verdict = kleene(gate.spec.expression, verdicts)
         gate.due = None
         if verdict == Verdict.PASS:
             gate.hold_since = None
@@ -188,7 +341,8 @@ class Gates:
         return self._decide(gate, t, decided, verdict, expired)
 
     def _decide(self, gate: _Gate, t: int, decided: int, verdict: Verdict, expired: bool = False) -> Decision:
-        return Decision(gate.spec.name, gate.go, t, decided, verdict, self._explain(gate), expired)
+        name = gate.spec.name
+        return Decision(name, gate.go, t, decided, verdict, self._explain(gate), expired, self.waivers(name))
 
     def _explain(self, gate: _Gate) -> tuple[Reason, ...]:
         return tuple(sorted((self._reasons[name] for name in gate.checks), key=lambda reason: -reason.verdict))
