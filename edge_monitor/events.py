@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from .core.authority import Change, Command
 from .core.check_spec import CheckSpec
-from .core.gates import Decision, Reason
+from .core.gates import Decision, Reason, Waiver, WaiverChange
+from .core.handover_terms import Act
 from .core.messages import Damage
 from .core.odd import OddChange, names_of
 from .core.samples import FLAG_LATCHED, Cause, TransitionKind, Verdict
@@ -158,6 +160,8 @@ def from_decision(decision: Decision, specs: dict[str, CheckSpec], lease_ns: int
     }
     if decision.expired_hold:
         payload["hold"] = "expired"
+    if decision.waivers:
+        payload["waivers"] = [waiver(one) for one in decision.waivers]
     severity = (
         "negligible"
         if decision.go
@@ -172,6 +176,63 @@ def from_decision(decision: Decision, specs: dict[str, CheckSpec], lease_ns: int
         payload,
         tuple(r.check for r in (decision.reasons if decision.go else against)),
     )
+
+
+def waiver(one: Waiver) -> Payload:
+    """A waiver as payloads hold it."""
+    return {
+        "criterion": one.check,
+        "gates": list(one.gates),
+        "persons": list(one.persons),
+        "reason": one.reason,
+        "granted_ns": one.granted,
+        "expires_ns": one.expires,
+    }
+
+
+def from_waiver(change: WaiverChange, specs: dict[str, CheckSpec]) -> Event:
+    """``gate.waived``: a waiver was granted, withdrawn, or has expired (``state`` says which)."""
+    spec = specs[change.waiver.check]
+    payload: Payload = {"state": change.state, **waiver(change.waiver)}
+    if change.person:
+        payload |= {"person": change.person, "cause": change.reason}
+    if change.signatures:
+        payload["signatures"] = [signature.hex() for signature in change.signatures]
+    if change.checkpoint:
+        payload["checkpoint"] = change.checkpoint
+    severity = spec.severity if change.state == "granted" else "negligible"
+    return Event(
+        "gate.waived", spec.name, change.t_effective, change.t_decided, severity, payload,
+        (spec.name,), spec.hazard, spec.claim,
+    )  # fmt: skip
+
+
+#: How bad it is that a handover, an override or a manoeuvre came to this; what is not here is negligible.
+HANDOVER_SEVERITIES = {
+    "handover.timeout": "critical",
+    "handover.refused": "marginal",
+    "override.start": "marginal",
+    "mrm.start": "critical",
+    "mrm.failed": "critical",
+}
+
+
+def from_handover(act: Act, seen: Mapping[str, Any] | None = None) -> Event:
+    """An event ``handover.*``, ``override.*`` or ``mrm.*``.
+
+    ``seen``: what the caller knows beside it (SEMANTICS §6: verdicts, mode, position, counts), under ``seen``.
+    """
+    payload: Payload = {"schema": 1, **act.plain()}
+    if seen:
+        payload["seen"] = dict(seen)
+    severity = HANDOVER_SEVERITIES.get(act.type, "negligible")
+    if act.terms is not None and act.terms.demand and act.type == "handover.requested":
+        severity = "marginal"
+    if act.phase == "attestation" and act.type == "handover.timeout":
+        severity = "marginal"
+    subject = act.terms.id if act.terms is not None else act.type.split(".")[0]
+    rules = act.terms.rules if act.terms is not None else ()
+    return Event(act.type, subject, act.t_effective, act.t_decided, severity, payload, rules)
 
 
 def blame(against: list[Reason], most: int = 4) -> str:

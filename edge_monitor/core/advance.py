@@ -21,6 +21,7 @@ from .samples import (
     ITEM_MISSION_END,
     ITEM_RESET_LATCH,
     ITEM_SAMPLE,
+    ITEM_SET_LATCH,
     ITEM_SHIFT,
     ITEM_SOURCE_STATUS,
     ITEM_UNTIL,
@@ -232,6 +233,11 @@ def command(item, kind, m, out, n):  # type: ignore[no-untyped-def]
     start = n
     if kind == ITEM_RESET_LATCH:
         n = unlatch(item["signal"], t, t, m, out, n)
+    elif kind == ITEM_SET_LATCH:
+        s = item["signal"]
+        if m.checks[s]["latch"] != 0:  # the envelope may have changed since
+            m.states[s]["latched"] = 1
+            list_check(s, m)
     elif kind == ITEM_MISSION_END:
         n = unlatch_all(ON_MODE_CHANGE, t, t, m, out, n)
         n = unlatch_all(ON_MISSION_END, t, t, m, out, n)
@@ -269,7 +275,7 @@ def advance(items, until, finish, plan, state, formulas, detectors, vectors, out
     for k in range(len(items)):
         item = items[k]
         kind = (item["flags"] >> ITEM_SHIFT) & 0xFF
-        subjects = len(m.states) if kind == ITEM_RESET_LATCH else len(m.signals)
+        subjects = len(m.states) if kind == ITEM_RESET_LATCH or kind == ITEM_SET_LATCH else len(m.signals)
         if (item["signal"] < 0 or item["signal"] >= subjects) and kind != ITEM_UNTIL and kind != ITEM_MISSION_END:
             return k, n, STRANGER
         end = kind != ITEM_SAMPLE or (item["flags"] & FLAG_END) != 0

@@ -21,7 +21,7 @@ from .check_model import CheckModel
 from .domain import Odd
 from .fields import Model
 from .hard_cases import HardCases
-from .models import Authority, Defaults, Gate, Header, Mission, SignalModel
+from .models import Authority, Defaults, Gate, Handover, Header, Mission, SignalModel
 from .sensors import SensorModel
 
 DOMAIN = b"edge-monitor envelope 1\n"
@@ -42,6 +42,7 @@ class Content:
     sensors: Mapping[str, SensorModel] = field(default_factory=dict)
     odd: Odd | None = None
     hard_cases: HardCases | None = None
+    handover: Handover | None = None
 
     def digest(self) -> str:
         """Hex SHA-256; see the module's text."""
@@ -61,6 +62,8 @@ class Content:
             content["odd"] = _plain(self.odd)
         if self.hard_cases is not None:
             content["hard_cases"] = _plain(self.hard_cases)
+        if self.handover is not None:
+            content["handover"] = _plain(self.handover)
         return hashlib.sha256(DOMAIN + msgspec.msgpack.encode(content, order="sorted")).hexdigest()
 
 

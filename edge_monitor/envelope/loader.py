@@ -9,7 +9,7 @@ from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from ..core.check_spec import CheckSpec
-from ..core.decision_specs import AuthoritySpec, GateSpec
+from ..core.decision_specs import AuthoritySpec, GateSpec, HandoverSpec
 from ..core.odd import Axis, BinSpec, OddSpec
 from ..core.signals import Signal
 from ..errors import ConfigError, UsageError
@@ -22,7 +22,7 @@ from .domain import Odd, bin_name
 from .fields import Model, Risk
 from .formulas import names_in
 from .hard_cases import HardCases
-from .models import Authority, Defaults, Gate, Header, Mission, SignalModel
+from .models import Authority, Defaults, Gate, Handover, Header, Mission, SignalModel
 from .problems import EnvelopeError, Finding, Path, Problem, nearest, shown
 from .residual import of_residuals, residual_findings, unusable
 from .sensors import DISPLAY_ONLY, KINDS, SensorModel, bare, sensor_findings, statistic_findings
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 SECTIONS = (
     "edge_monitor", "envelope", "defaults", "signals", "sensors", "odd", "hard_cases", "checks", "authority", "gates",
+    "handover",
     "mission",
 )  # fmt: skip
 REQUIRED = ("edge_monitor", "envelope", "signals", "checks")
@@ -76,6 +77,7 @@ class Envelope:
     file_digest: str = field(default="", compare=False)
     hard_cases: HardCaseSpec | None = field(default=None, compare=False)
     hard_case_model: HardCases | None = None
+    handover: HandoverSpec | None = None
 
     @property
     def reference_digests(self) -> tuple[str, ...]:
@@ -154,8 +156,14 @@ class _Loader:
         checks = self._checks(lowered)
         profiles = self._profiles(mission, lowered)
         gates = self._many(Gate, "gates")
+        handover = self._one(Handover, "handover")
+        has_handover = "handover" in self.document.data
         for name, gate in gates.items():
-            self._add(found.under(("gates", name)) for found in gate.findings(self.check_names))
+            findings = gate.findings(self.check_names, handover=has_handover)
+            self._add(found.under(("gates", name)) for found in findings)
+        if handover:
+            findings = handover.findings(self.document.names("gates"), authority="authority" in self.document.data)
+            self._add(found.under(("handover",)) for found in findings)
         if authority:
             self._authority(authority, lowered)
         if self.problems:
@@ -174,9 +182,11 @@ class _Loader:
             sensors=sensors,
             odd=odd,
             hard_cases=hard_cases,
+            handover=handover,
         )
         bins, domain = odd.lower(tuple(lowered.values())) if odd else ((), None)
         in_force = checks | profiles.get(chosen, {})
+        spec = authority.lower(lowered) if authority else None
         return Envelope(
             id=header.id,
             version=header.version,
@@ -187,7 +197,7 @@ class _Loader:
             signals=tuple(lowered.values()),
             checks=tuple(in_force[name].lower(name, lowered) for name in sorted(in_force)),
             gates=tuple(gates[name].lower(name) for name in sorted(gates)),
-            authority=authority.lower(lowered) if authority else None,
+            authority=spec,
             risk=chosen,
             source=self.document.source,
             warnings=self._warnings(signals, checks, profiles, {*watches, *self._odd_inputs(odd)})
@@ -199,6 +209,7 @@ class _Loader:
             residuals={name: one.residual.model.name for name, one in signals.items() if one.residual},
             hard_cases=hard_cases.lower(lowered) if hard_cases else None,
             hard_case_model=hard_cases,
+            handover=handover.lower(spec, lowered) if handover and spec else None,
         )
 
     def _add(self, findings: Iterable[Finding], *, key: bool = False) -> None:

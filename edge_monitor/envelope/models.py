@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from ..core.decision_specs import AuthoritySpec, Criterion, GateSpec
+from ..core.decision_specs import AuthoritySpec, Criterion, GateSpec, HandoverSpec
 from ..core.signals import Signal
 from .checks import state_findings, state_value
 from .fields import (
@@ -17,6 +17,7 @@ from .fields import (
     Identifier,
     MaxAge,
     Model,
+    Name,
     PositiveDuration,
     Risk,
     SignalName,
@@ -201,6 +202,13 @@ class OnUnknown(Model):
     hold: Duration = Field(0, description="how long a GO outlives criteria that become UNKNOWN (never a FAIL)")
 
 
+class Then(Model):
+    """What follows a transition demand that nobody completes."""
+
+    after: PositiveDuration = Field(description="so long after the demand, unless a person is in command by then")
+    do: Literal["mrm"] = Field(description="`mrm`: the minimal-risk manoeuvre is asked for")
+
+
 class Gate(Model):
     """A go/no-go decision over checks."""
 
@@ -213,16 +221,27 @@ class Gate(Model):
         1_000_000_000, description="how long a published GO counts at the consumer; renewed while it holds"
     )
     on_unknown: OnUnknown = Field(OnUnknown.model_validate({}), description="`{hold: 3 s}`: see there")
+    on_no_go: Literal["transition_demand"] | None = Field(
+        None, description="a NO_GO while autonomy commands demands that a person takes over; needs a section `handover`"
+    )
+    then: Then | None = Field(None, description="`{after: 10 s, do: mrm}`: see there")
 
-    def findings(self, checks: Collection[str]) -> Iterator[Finding]:
-        """Criteria that do not exist or stand twice in one list; counts that cannot be reached."""
+    def findings(self, checks: Collection[str], *, handover: bool = False) -> Iterator[Finding]:
+        """Criteria that do not exist or stand twice in one list; counts that cannot be reached; demands without means."""
         yield from _criteria_findings(self.criteria, ("criteria",), checks)
+        if self.on_no_go and not handover:
+            yield Finding(("on_no_go",), "needs a section `handover`, which says how long people have to answer")
+        if self.then and not self.on_no_go:
+            yield Finding(("then",), "needs `on_no_go: transition_demand`: it is what follows one")
 
     def lower(self, name: str) -> GateSpec:
         """The gate as core.gates takes it."""
         children = tuple(_criterion(item) for item in self.criteria)
         expression = Criterion(at_least=len(children) if self.require == "all" else 1, children=children)
-        return GateSpec(name, expression, self.go_after, self.lease, self.on_unknown.hold)
+        return GateSpec(
+            name, expression, self.go_after, self.lease, self.on_unknown.hold, self.on_no_go is not None,
+            self.then.after if self.then else None,
+        )  # fmt: skip
 
 
 def _criterion(item: str | All | AnyOf | AtLeast) -> Criterion:
@@ -345,6 +364,58 @@ class Authority(Model):
             reason_texts=self.reasons.text,
             reason_flags=tuple(sorted(self.reasons.flags.items())),
             within=self.reasons.within,
+        )
+
+
+class Mrm(Model):
+    """The minimal-risk manoeuvre."""
+
+    confirm_within: PositiveDuration = Field(
+        5_000_000_000, description="fallback must be in command, or nobody, so long after it was asked for"
+    )
+
+
+class Handover(Model):
+    """How command goes from autonomy to people and back; with this section the monitor follows and demands handovers."""
+
+    accept_within: PositiveDuration = Field(10_000_000_000, description="from a request to a person to its acceptance")
+    complete_within: PositiveDuration = Field(
+        10_000_000_000, description="from the acceptance to the observed change of command"
+    )
+    attest_within: PositiveDuration = Field(
+        300_000_000_000, description="from a change of command to the signature of who answers for it"
+    )
+    gates: tuple[Name, ...] = Field(
+        (), description="gates that must be GO for a handover to autonomy; none: there is none"
+    )
+    mrm: Mrm = Field(Mrm.model_validate({}), description="`{confirm_within: 5 s}`: see there")
+    lost_after: Duration = Field(
+        3_000_000_000, description="fallback is demanded when nobody is known to be in command for so long"
+    )
+
+    def findings(self, gates: Collection[str], *, authority: bool) -> Iterator[Finding]:
+        """Gates that do not exist or are given twice; a handover that nobody could observe."""
+        if not authority:
+            yield Finding((), "needs a section `authority`: a handover is completed when it is observed")
+        for i, name in enumerate(self.gates):
+            if name not in gates:
+                yield Finding(("gates", i), f"no gate is named `{name}`", name, tuple(gates))
+            elif name in self.gates[:i]:
+                yield Finding(("gates", i), f"`{name}` is given twice")
+
+    def lower(self, authority: AuthoritySpec, signals: Mapping[str, Signal]) -> HandoverSpec:
+        """Handover as core.handover takes it. A change of command is at most as old as a value of the mode may be."""
+        ages = [signals[name].max_age for name in (authority.mode, authority.active) if name]
+        return HandoverSpec(
+            accept_within=self.accept_within,
+            complete_within=self.complete_within,
+            attest_within=self.attest_within,
+            gates=self.gates,
+            mrm_within=self.mrm.confirm_within,
+            lost_after=self.lost_after,
+            observed_within=None if None in ages else max(age for age in ages if age is not None),
+            sees_none=bool(authority.active),
+            sees_both=bool(authority.failsafe),
         )
 
 

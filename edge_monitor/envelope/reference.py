@@ -17,7 +17,21 @@ from .checks import CHECK_MODELS
 from .domain import Domain, Odd
 from .fields import CALLED, Model
 from .hard_cases import HardCases, Score
-from .models import Active, Authority, Defaults, Gate, Header, Mission, ModeMap, OnUnknown, Reasons, SignalModel
+from .models import (
+    Active,
+    Authority,
+    Defaults,
+    Gate,
+    Handover,
+    Header,
+    Mission,
+    ModeMap,
+    Mrm,
+    OnUnknown,
+    Reasons,
+    SignalModel,
+    Then,
+)  # fmt: skip
 from .residual import Residual
 from .sensors import KINDS
 from .units import shown_duration
@@ -91,6 +105,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "envelope-authority-reasons": lambda: field_table(Reasons),
     "envelope-gates": lambda: field_table(Gate),
     "envelope-gates-on-unknown": lambda: field_table(OnUnknown),
+    "envelope-gates-then": lambda: field_table(Then),
+    "envelope-handover": lambda: field_table(Handover),
+    "envelope-handover-mrm": lambda: field_table(Mrm),
     "envelope-mission": lambda: field_table(Mission),
 }
 

@@ -14,7 +14,7 @@ from .checks import CHECK_MODELS
 from .domain import Odd
 from .fields import NAME_PATTERN, Model
 from .hard_cases import HardCases
-from .models import Authority, Defaults, Gate, Header, Mission, SignalModel
+from .models import Authority, Defaults, Gate, Handover, Header, Mission, SignalModel
 from .sensors import AnySensor
 from .units import shown_duration
 
@@ -37,6 +37,7 @@ def envelope_schema() -> dict[str, Any]:
         "checks": (dict[str, any_check], Field(min_length=1)),
         "authority": (Authority | None, None),
         "gates": (dict[str, Gate], Field(default_factory=dict)),
+        "handover": (Handover | None, None),
         "mission": (Mission, Field(Mission.model_validate({}))),
     }
     schema: dict[str, Any] = create_model("Envelope", __base__=Model, **fields).model_json_schema()
