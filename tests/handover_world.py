@@ -56,6 +56,10 @@ class World:
         self.told.append(("clock.jump", t, {"step_s": step / 1e9}))
         return self._keep(self.machine.step(t, t, jump=step))
 
+    def before(self, t: int) -> list[Act]:
+        """Time up to ``t``, what falls due at it not yet."""
+        return self._keep(self.machine.advance(t, t))
+
     def until(self, t: int) -> list[Act]:
         """Time up to and including ``t``."""
         return self._keep(self.machine.advance(t, t, inclusive=True))

@@ -31,12 +31,15 @@ def inputs() -> st.SearchStrategy[tuple[str, Any]]:
     )
 
 
+IMPOSSIBLE = object()
+
+
 def drive(world: World, t: int, word: str, value: Any, number: int) -> Any:
-    """Give the machine one input; answers it as the oracle takes it, None where the world can't produce it now."""
+    """Give the machine one input; answers it as the oracle takes it, ``IMPOSSIBLE`` where it can't come now."""
     machine = world.machine
     if word == "see":
         if (world.seen.decision, world.seen.execution) == value:
-            return None
+            return IMPOSSIBLE
         world.see(t, *value)
     elif word in ("gate", "resume"):
         world.judge(t, "continue" if word == "gate" else "resume", value)
@@ -46,17 +49,17 @@ def drive(world: World, t: int, word: str, value: Any, number: int) -> Any:
     else:
         ids = [machine.open.terms.id] if machine.open else list(machine.pending)
         if not ids:
-            return None
+            return IMPOSSIBLE
         if word == "accept":
             world.accept(t, ids[0], value[1], SIGNED if value[0] else None)
         elif word == "refuse":
             world.refuse(t, ids[0])
         else:
             world.cancel(t, ids[0])
-    return (value,)[0] if value is not None else ()
+    return value
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(st.sampled_from([0, 0, 1, 1, 2, 3, 5, 8]), inputs()), max_size=30),
     st.sampled_from([None, 2, 4, 7]),
@@ -82,10 +85,10 @@ def test_equals_the_rules_tick_by_tick(story: list[tuple[int, tuple[str, Any]]],
     for number, (wait, (word, value)) in enumerate(story):
         t += wait
         tick_to(t)
-        world.machine.now is None or world._keep(world.machine.advance(t * S, t * S))
+        world.before(t * S)
         taken = drive(world, t * S, word, value, number)
-        if taken is not None:
-            waiting.append((word, None if taken == () else taken))
+        if taken is not IMPOSSIBLE:
+            waiting.append((word, taken))
     end = t + 40
     tick_to(end)
     world.until((end - 1) * S)
@@ -94,3 +97,409 @@ def test_equals_the_rules_tick_by_tick(story: list[tuple[int, tuple[str, Any]]],
         for act in world.acts
     ]
     assert found == expected
+
+
+def driving(then: int | None = None) -> World:
+    """Autonomy commands, the gate in motion has been GO."""
+    world = World(gates=(replace(GATES[0], mrm_after=then), GATES[1]))
+    world.see(0, "autonomy")
+    world.judge(1 * S, "continue", True)
+    return world
+
+
+def demanded(then: int | None = None) -> World:
+    """A transition demand is open since 10 s."""
+    world = driving(then)
+    assert brief(world.judge(10 * S, "continue", False)) == [(10 * S, "handover.requested")]
+    return world
+
+
+def test_a_demand_that_nobody_answers_becomes_a_manoeuvre_at_its_deadline() -> None:
+    """Timeout and request of the manoeuvre are at the deadline, however late it is revealed; then it must be seen."""
+    world = demanded()
+    assert world.machine.advance(20 * S, 20 * S) == []
+    acts = world.until(500 * S)
+    assert brief(acts) == [(20 * S, "handover.timeout"), (20 * S, "mrm.start"), (23 * S, "mrm.failed")]
+    assert {act.t_decided for act in acts} == {500 * S}
+    assert (acts[0].phase, acts[0].metrics.mrm) == ("acceptance", 10 * S)
+    assert acts[0].responsible == acts[2].responsible == "autonomy"
+
+
+def test_the_manoeuvre_is_reached_when_it_is_seen() -> None:
+    """Fallback in command, or a vehicle that nobody commands any more, is the end that was asked for."""
+    for condition in ("fallback", "none"):
+        world = demanded()
+        world.until(20 * S)
+        assert brief(world.see(21 * S, condition))[:1] == [(21 * S, "mrm.succeeded")]
+
+
+def test_accepted_in_time_and_completed_when_seen() -> None:
+    """The one asked stays asked until command is seen to change; autonomy is responsible till then."""
+    world = demanded()
+    (accepted,) = world.accept(13 * S, "monitor-1").acts
+    assert (accepted.due, accepted.responsible, accepted.attestation) == (18 * S, "autonomy", "signed")
+    (completed,) = world.see(15 * S, "human")
+    assert (completed.type, completed.responsible, completed.person) == ("handover.completed", "human", "ada")
+    assert (completed.metrics.acknowledge, completed.metrics.completion) == (3 * S, 5 * S)
+    assert world.until(500 * S) == []
+
+
+def test_accepted_but_not_completed() -> None:
+    """Whoever accepts and does not take over has let the demand time out."""
+    world = demanded()
+    world.accept(13 * S, "monitor-1")
+    assert brief(world.until(500 * S))[:2] == [(18 * S, "handover.timeout"), (18 * S, "mrm.start")]
+
+
+def test_the_manoeuvre_waits_no_longer_than_the_gate_says() -> None:
+    """With `then: {after: 7 s}` neither an unanswered nor an accepted demand outlasts 7 s."""
+    for accept in (False, True):
+        world = demanded(then=7 * S)
+        if accept:
+            assert world.accept(13 * S, "monitor-1").acts[0].due == 17 * S
+        acts = world.until(17 * S)
+        assert brief(acts) == [(17 * S, "handover.timeout"), (17 * S, "mrm.start")]
+        assert acts[0].phase == ("completion" if accept else "acceptance")
+
+
+def test_a_refused_demand_is_a_manoeuvre_at_once() -> None:
+    """Autonomy may not go on and the person does not want to: fallback is asked for without waiting."""
+    world = demanded()
+    assert brief(world.refuse(12 * S, "monitor-1").acts) == [(12 * S, "handover.refused"), (12 * S, "mrm.start")]
+
+
+def test_a_request_of_a_person_ends_without_a_manoeuvre() -> None:
+    """Refused, timed out or cancelled: autonomy goes on, since nothing was wrong with it."""
+    for end, word in (("refuse", "handover.refused"), ("cancel", "handover.cancelled"), ("", "handover.timeout")):
+        world = driving()
+        world.request(10 * S, "human")
+        acts = getattr(world, end)(12 * S).acts if end else world.until(500 * S)
+        assert brief(acts) == [(12 * S if end else 20 * S, word)]
+        assert world.machine.responsible == "autonomy"
+
+
+def test_a_demand_goes_when_its_gate_is_go_again() -> None:
+    """Before anybody has accepted, a gate that recovers calls its demand back; later it does not."""
+    world = demanded()
+    (cancelled,) = world.judge(12 * S, "continue", True)
+    assert (cancelled.type, cancelled.cause) == ("handover.cancelled", "gate continue is GO again")
+    assert brief(world.judge(14 * S, "continue", False)) == [(14 * S, "handover.requested")]
+    world.accept(15 * S, "monitor-2")
+    assert world.judge(16 * S, "continue", True) == []
+
+
+def test_nobody_can_cancel_a_demand() -> None:
+    """A person takes over, or refuses; calling the demand back is the gate's."""
+    assert "gate" in demanded().cancel(12 * S, "monitor-1").refused
+
+
+def test_an_unknown_gate_after_a_start_demands_nothing() -> None:
+    """What was never GO and is only unknown is a warm-up; a criterion that is known to fail is not."""
+    world = World()
+    world.see(0, "autonomy")
+    assert world.judge(1 * S, "continue", False, Verdict.UNKNOWN) == []
+    assert brief(world.judge(2 * S, "continue", False, Verdict.FAIL)) == [(2 * S, "handover.requested")]
+
+
+def test_a_gate_demands_when_autonomy_takes_command() -> None:
+    """NO_GO while a person drives demands nothing; handing over to autonomy then does, at once."""
+    world = World()
+    world.see(0, "human")
+    assert world.judge(1 * S, "continue", False) == []
+    assert brief(world.see(2 * S, "autonomy")) == [(2 * S, "handover.completed"), (2 * S, "handover.requested")]
+
+
+def test_the_stricter_of_two_gates_sets_the_deadline() -> None:
+    """A second gate's demand replaces an open one only where it would end sooner."""
+    gates = (replace(GATES[0], mrm_after=8 * S), GateSpec("strict", LEAF, demand=True, mrm_after=2 * S))
+    world = World(replace(SPEC, gates=()), gates)
+    world.see(0, "autonomy")
+    world.judge(1 * S, "continue", False)
+    assert brief(world.judge(2 * S, "strict", False)) == [(2 * S, "handover.cancelled"), (2 * S, "handover.requested")]
+    other = World(replace(SPEC, gates=()), gates)
+    other.see(0, "autonomy")
+    other.judge(1 * S, "strict", False)
+    assert other.judge(2 * S, "continue", False) == []
+    assert brief(other.judge(2 * S, "strict", True)) == [(2 * S, "handover.cancelled"), (2 * S, "handover.requested")]
+
+
+def test_a_physical_takeover_waits_for_nobody() -> None:
+    """Seen before acceptance it is completed at once; the signature may come later, from anyone who may sign."""
+    world = demanded()
+    (completed,) = world.see(12 * S, "human")
+    assert (completed.type, completed.attestation, completed.due) == ("handover.completed", "pending", 72 * S)
+    assert world.accept(13 * S, "monitor-1", signature=None).refused
+    (signed,) = world.accept(14 * S, "monitor-1").acts
+    assert (signed.type, signed.phase, signed.attestation) == ("handover.accepted", "attestation", "signed")
+    assert (signed.signature, signed.checkpoint) == (SIGNED, "head\n")
+    assert world.accept(15 * S, "monitor-1").refused
+    assert world.until(500 * S) == []
+
+
+def test_a_missing_signature_is_told_at_its_deadline() -> None:
+    """Nobody signed: the record says so, and a signature after it is too late."""
+    world = demanded()
+    world.see(12 * S, "human")
+    (missing,) = world.until(500 * S)
+    assert (missing.t_effective, missing.type, missing.phase) == (72 * S, "handover.timeout", "attestation")
+    assert missing.attestation == "missing"
+    assert world.accept(501 * S, "monitor-1").refused
+
+
+def test_who_accepted_signs() -> None:
+    """An acceptance without a signature is attested by the same person only."""
+    world = demanded()
+    (accepted,) = world.accept(11 * S, "monitor-1", "ada", None).acts
+    assert accepted.attestation == "pending"
+    assert world.accept(12 * S, "monitor-1", "bob").refused == "handover monitor-1 is ada's to sign"
+    (signed,) = world.accept(12 * S, "monitor-1", "ada").acts
+    assert (signed.phase, signed.due) == ("attestation", None)
+    assert world.accept(12 * S, "monitor-1", "ada").refused
+    (completed,) = world.see(13 * S, "human")
+    assert (completed.attestation, completed.due) == ("signed", None)
+
+
+def test_an_override_is_a_persons_alone() -> None:
+    """A person who takes over without a handover overrides; a fallback that nobody asked for does not."""
+    world = driving()
+    start, completed = world.see(5 * S, "human")
+    assert (start.type, completed.type, completed.terms.unasked) == ("override.start", "handover.completed", True)
+    assert completed.attestation == "pending"
+    assert brief(world.see(9 * S, "autonomy")) == [(9 * S, "override.end"), (9 * S, "handover.completed")]
+    assert driving().see(5 * S, "fallback") == []
+    assert driving().see(5 * S, "fallback", "human") == []
+
+
+def test_back_to_autonomy_needs_its_gate() -> None:
+    """A person's request is accepted by the gate's GO, refused by its NO_GO, and called back when it turns."""
+    world = World()
+    world.see(0, "human")
+    refused = world.request(1 * S, "autonomy")
+    assert (brief(refused.acts), refused.refused) == ([(1 * S, "handover.refused")], "gate resume is NO_GO")
+    world.judge(2 * S, "resume", True)
+    assert brief(world.request(3 * S, "autonomy", "b", signature=SIGNED).acts) == [
+        (3 * S, "handover.requested"), (3 * S, "handover.accepted"),
+    ]  # fmt: skip
+    assert world.judge(4 * S, "resume", False)[0].cause == "gate resume is NO_GO"
+    world.judge(5 * S, "resume", True)
+    world.request(6 * S, "autonomy", "c", signature=SIGNED)
+    (completed,) = world.see(8 * S, "autonomy")
+    assert (completed.attestation, completed.responsible) == ("signed", "autonomy")
+    without = World(replace(SPEC, gates=()))
+    without.see(0, "human")
+    assert "names no gate" in without.request(1 * S, "autonomy").refused
+
+
+def test_one_handover_at_a_time() -> None:
+    """A second request is refused with the reason, unless it is for fallback, which replaces what is open."""
+    world = driving()
+    world.request(5 * S, "human", "a")
+    refused = world.request(6 * S, "human", "b")
+    assert (brief(refused.acts), refused.refused) == ([(6 * S, "handover.refused")], "handover a is open")
+    assert brief(world.request(7 * S, "fallback", "c").acts) == [
+        (7 * S, "handover.cancelled"), (7 * S, "handover.requested"), (7 * S, "mrm.start"),
+    ]  # fmt: skip
+    assert brief(world.see(8 * S, "fallback")) == [(8 * S, "mrm.succeeded"), (8 * S, "handover.completed")]
+
+
+def test_fallback_that_does_not_come() -> None:
+    """A handover to fallback fails with its manoeuvre; it can't be called back, refused or accepted."""
+    world = driving()
+    world.request(5 * S, "fallback")
+    assert world.cancel(5 * S).refused
+    assert world.refuse(5 * S).refused
+    assert world.accept(5 * S).refused
+    assert brief(world.until(500 * S)) == [(8 * S, "handover.timeout"), (8 * S, "mrm.failed")]
+
+
+def test_ids_are_taken_once() -> None:
+    """The id of an open, waiting or lately ended handover, and the monitor's own, name no new one; nothing is told."""
+    world = driving()
+    for i in range(MOST_IDS + 1):
+        world.request((10 + i) * S, "human", f"p{i}")
+        assert world.request((10 + i) * S, "human", f"p{i}").acts == []
+        world.refuse((10 + i) * S, f"p{i}")
+    assert world.request(900 * S, "human", "p1").refused == "the id p1 is taken"
+    assert world.request(900 * S, "human", "monitor-7").refused
+    assert not world.request(900 * S, "human", "p0").refused  # long ago
+
+
+def test_a_lost_controller_is_a_declared_span_and_a_demand() -> None:
+    """Who commands is not known: nobody is responsible from that time on, and fallback is demanded when it lasts."""
+    world = driving()
+    assert world.see(5 * S, "unknown") == []
+    assert (world.machine.responsible, world.machine.lost.since) == ("", 5 * S)
+    (start,) = world.until(7 * S)
+    assert (start.t_effective, start.type, start.responsible) == (7 * S, "mrm.start", "")
+    brief_gap = driving()
+    brief_gap.see(5 * S, "unknown")
+    brief_gap.see(6 * S, "autonomy")
+    assert brief_gap.until(500 * S) == []
+
+
+def test_a_vehicle_out_of_service_is_no_lost_controller() -> None:
+    """Disarmed after a landing: nobody commands and nothing is demanded. Disarmed in a handover: it is."""
+    world = driving()
+    world.see(5 * S, "none")
+    assert world.until(500 * S) == []
+    assert world.machine.status()["responsible"] == "none"
+    assert brief(world.see(501 * S, "human")) == []  # armed again: there is nobody to take over from
+    world = demanded()
+    world.see(12 * S, "none")
+    assert brief(world.until(14 * S)) == [(14 * S, "mrm.start")]
+
+
+def test_spans_have_bounds() -> None:
+    """Time with nobody in command is known up to the age of observations, and what can't be seen is never 0."""
+    world = demanded()
+    world.see(11 * S, "none")
+    world.see(12 * S, "autonomy")
+    world.see(13 * S, "human", "autonomy")
+    (completed,) = world.see(15 * S, "human")
+    metrics = completed.metrics
+    assert metrics.no_controller == Span(500 * MS, 1500 * MS)
+    assert metrics.two_controllers == Span(1500 * MS, 2500 * MS)
+    assert (metrics.unconfirmed, metrics.transition) == (1 * S, 5 * S)
+    world = demanded()
+    world.see(11 * S, "unknown")
+    (completed,) = world.see(12 * S, "human")
+    assert completed.metrics.no_controller.plain() == {"observed": "not observable", "at_most_ns": 1 * S}
+    world = World(replace(SPEC, observed_within=None, sees_none=False, sees_both=False))
+    world.see(0, "autonomy")
+    world.request(1 * S, "human")
+    (completed,) = world.see(2 * S, "human")
+    assert completed.metrics.two_controllers.plain() == {"observed": "not observable", "at_most_ns": None}
+
+
+def test_a_step_of_the_clock_keeps_what_was_left() -> None:
+    """A demand with 6 s to go has 6 s to go after the stream stepped back by 5 s, and its metrics stay."""
+    world = demanded()
+    world.jump(9 * S, -5 * S)  # at 14 s by the old clock
+    acts = world.until(500 * S)
+    assert brief(acts)[0] == (15 * S, "handover.timeout")
+    assert acts[0].metrics.transition == 10 * S
+
+
+def test_a_suspend_expires_handovers_in_order() -> None:
+    """After a leap everything that fell due in it fires at its own time, before what comes after."""
+    world = driving()
+    world.see(5 * S, "human")  # to be signed by 65 s
+    world.judge(6 * S, "resume", True)
+    world.request(10 * S, "autonomy")
+    acts = world.see(3600 * S, "autonomy")
+    assert brief(acts)[:2] == [(3600 * S, "override.end"), (3600 * S, "handover.completed")]
+    assert brief(world.acts)[-4:-2] == [(15 * S, "handover.timeout"), (65 * S, "handover.timeout")]
+
+
+def test_too_many_unsigned() -> None:
+    """A person who keeps grabbing the stick fills no memory: the oldest signature counts as missing."""
+    world = driving()
+    t = 10
+    while len(world.machine.pending) < MOST_PENDING:
+        world.see(t * 10 * MS + S, "human" if t % 2 == 0 else "autonomy")
+        t += 1
+    missing = world.see(t * 10 * MS + S, "human" if t % 2 == 0 else "autonomy")
+    assert [act.cause for act in missing if act.phase] == ["too many wait for a signature"]
+    assert len(world.machine.pending) == MOST_PENDING
+
+
+def test_a_late_command_acts_now() -> None:
+    """A command that was on its way while time went on can't change what is past."""
+    world = demanded()
+    world.machine.advance(15 * S, 15 * S)
+    assert world.accept(12 * S, "monitor-1").acts[0].t_effective == 15 * S
+
+
+def test_other_commands_are_a_mistake() -> None:
+    """The machine takes commands of handovers only."""
+    with pytest.raises(TypeError, match=r"latch\.reset"):
+        Handover(SPEC).command(ResetLatch(t=0, check="a", person="ada", reason="r"))
+
+
+def test_what_is_signed_names_everything() -> None:
+    """Terms, person and head of the history are in the signed text; no two of them share one."""
+    terms = demanded().machine.open.terms
+    texts = {
+        acceptance_text(terms, "ada", "head"), acceptance_text(terms, "bob", "head"), acceptance_text(terms, "ada", ""),
+        acceptance_text(replace(terms, to="autonomy"), "ada", "head"), acceptance_text(replace(terms, id="x"), "ada", "head"),
+        acceptance_text(replace(terms, requested=1), "ada", "head"),
+        acceptance_text(replace(terms, reason="a\nb"), "ada", "head"),
+        acceptance_text(replace(terms, reason="a", requested=0), "b\n1 c", "head"),
+    }  # fmt: skip
+    assert len(texts) == 8
+    assert acceptance_text(terms, "ada", "head").startswith(
+        b"edge-monitor handover 1\n9 monitor-1\n8 autonomy\n5 human\n"
+    )
+
+
+def test_snapshots_belong_to_their_envelope() -> None:
+    """State of an envelope with other gates is refused."""
+    with pytest.raises(ValueError, match="another envelope"):
+        Handover(replace(SPEC, gates=())).restore(demanded().machine.snapshot())
+
+
+def test_a_restart_reopens_what_was_open() -> None:
+    """After a kill the demand goes on to its own deadline; who commands must be seen anew, and nothing is told twice."""
+    world = demanded()
+    world.restart(12 * S, 14 * S)
+    assert (world.machine.open.due, world.machine.responsible) == (20 * S, "")
+    assert world.see(15 * S, "autonomy") == []
+    assert brief(world.until(20 * S)) == [(20 * S, "handover.timeout"), (20 * S, "mrm.start")]
+
+
+def test_what_fell_due_while_stopped_fires_at_its_time() -> None:
+    """A deadline that passed while the monitor was down is told first, at its own time."""
+    world = demanded()
+    world.restart(12 * S, 300 * S)
+    acts = world.machine.advance(300 * S, 300 * S)
+    assert brief(acts) == [(20 * S, "handover.timeout"), (20 * S, "mrm.start"), (23 * S, "mrm.failed")]
+
+
+def test_a_takeover_while_stopped_is_seen_after_it() -> None:
+    """Whoever is in command when the monitor comes back has taken over, if it is another."""
+    world = driving()
+    world.restart(12 * S, 14 * S)
+    assert brief(world.see(15 * S, "human")) == [(15 * S, "override.start"), (15 * S, "handover.completed")]
+
+
+def test_a_controller_that_is_not_seen_again_is_lost() -> None:
+    """A restart waits for an observation as any loss does, from the restart on."""
+    world = driving()
+    world.restart(12 * S, 14 * S)
+    assert brief(world.until(500 * S)) == [(16 * S, "mrm.start"), (19 * S, "mrm.failed")]
+
+
+def test_another_boot_expires_what_was_open() -> None:
+    """The clock is another one: a demand has timed out when the monitor comes back, and says that times are not known."""
+    world = demanded()
+    world.restart(12 * S, 3 * S, same_boot=False)
+    acts = world.machine.advance(4 * S, 4 * S)
+    assert brief(acts) == [(3 * S, "handover.timeout"), (3 * S, "mrm.start")]
+    assert acts[0].metrics.no_controller == Span(0, None, False)
+
+
+def test_restarts_are_invisible_to_deadlines() -> None:
+    """A machine that is rebuilt after every event ends every handover when one that was never stopped does."""
+    told = [(4, "request"), (6, "accept"), (7, "human"), (9, "resume"), (11, "back"), (13, "autonomy"), (20, "no_go")]
+
+    def story(restarts: bool) -> list[tuple[int, str]]:
+        world = driving()
+        for (t, word), (after, _) in pairwise([*told, (21, "")]):
+            {
+                "request": lambda w, t: w.request(t, "human"),
+                "accept": lambda w, t: w.accept(t, signature=None),
+                "human": lambda w, t: w.see(t, "human"),
+                "resume": lambda w, t: w.judge(t, "resume", True),
+                "back": lambda w, t: w.request(t, "autonomy", "b"),
+                "autonomy": lambda w, t: w.see(t, "autonomy"),
+                "no_go": lambda w, t: w.judge(t, "continue", False),
+            }[word](world, t * S)
+            if restarts and after - t >= 2:
+                seen = world.seen.decision
+                world.restart(t * S + S // 2, t * S + S // 2 + 1)
+                world.see(t * S + S // 2 + 2, seen)
+                world.judge(t * S + S // 2 + 3, "resume", True)
+        world.until(500 * S)
+        return brief(world.acts)
+
+    assert story(True) == story(False)

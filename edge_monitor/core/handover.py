@@ -119,10 +119,11 @@ class Handover:
     @property
     def due(self) -> int | None:
         """The next deadline, ns."""
-        dues = [due for _, _, due in self.pending.values()]
-        dues += [] if self.open is None else [self.open.due]
-        others = (self.mrm, self.lost.due if self.lost else None)
-        return min(dues + [due for due in others if due is not None], default=None)
+        due = min((due for _, _, due in self.pending.values()), default=None) if self.pending else None
+        for other in (self.open.due if self.open else None, self.mrm, self.lost.due if self.lost else None):
+            if other is not None and (due is None or other < due):
+                due = other
+        return due
 
     def status(self) -> Plain:
         """Who is responsible and what is open, for people: not for restoring."""
