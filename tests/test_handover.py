@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-from handover_world import GATES, SIGNED, SPEC, S, World
+import pytest
+from handover_world import GATES, LEAF, MS, SIGNED, SPEC, S, World, brief
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.handover import HandoverOracle
+
+from edge_monitor import events
+from edge_monitor.core.commands import ResetLatch
+from edge_monitor.core.decision_specs import GateSpec
+from edge_monitor.core.handover import MOST_IDS, MOST_PENDING, Handover
+from edge_monitor.core.handover_terms import Span, acceptance_text
+from edge_monitor.core.samples import Verdict
+from edge_monitor.journal.event_types import EVENT_TYPES
+from edge_monitor.journal.records import encode_payload
 
 WORDS = {"see": 10, "gate": 3, "resume": 2, "ask": 3, "accept": 3, "refuse": 1, "cancel": 1}
 SIGHTS = [("autonomy", "autonomy"), ("human", "human"), ("fallback", "autonomy"), ("none", "none"),
@@ -503,3 +516,57 @@ def test_restarts_are_invisible_to_deadlines() -> None:
         return brief(world.acts)
 
     assert story(True) == story(False)
+
+
+def test_events_say_who_what_and_why() -> None:
+    """An event names the handover, who was asked, who is responsible, the deadline, and ends with its metrics."""
+    world = demanded()
+    world.accept(13 * S, "monitor-1")
+    world.see(15 * S, "human")
+    requested, accepted, completed = (events.from_handover(act, {"counts": {"late": 2}}) for act in world.acts)
+    assert (requested.type, requested.subject, requested.severity) == ("handover.requested", "monitor-1", "marginal")
+    assert requested.rules == ("continue",)
+    assert requested.payload["handover"] == {
+        "id": "monitor-1", "from": "autonomy", "to": "human", "initiator": "monitor", "reason": "gate continue is NO_GO",
+        "requested_ns": 10 * S, "demand": True, "gate": "continue", "rules": ["continue"], "limit_ns": None, "unasked": False,
+    }  # fmt: skip
+    assert (requested.payload["schema"], requested.payload["direction"]) == (1, "autonomy->human")
+    assert (requested.payload["due_ns"], requested.payload["seen"]) == (20 * S, {"counts": {"late": 2}})
+    assert (accepted.payload["person"], accepted.payload["signature"]) == ("ada", SIGNED.hex())
+    assert (accepted.payload["checkpoint"], accepted.payload["attestation"]) == ("head\n", "signed")
+    assert (completed.payload["responsible"], completed.severity) == ("human", "negligible")
+    assert completed.payload["metrics"] == {
+        "acknowledge_ns": 3 * S, "completion_ns": 5 * S, "mrm_ns": None, "transition_ns": 5 * S, "unconfirmed_ns": 0,
+        "no_controller": {"observed": "yes", "at_least_ns": 0, "at_most_ns": 0},
+        "two_controllers": {"observed": "yes", "at_least_ns": 0, "at_most_ns": 0},
+    }  # fmt: skip
+
+
+def test_every_event_is_one_that_the_journal_takes() -> None:
+    """All types are in the closed list, and all payloads are encoded, whatever happened."""
+    world = demanded()
+    world.until(500 * S)
+    world.see(501 * S, "fallback")
+    world.see(502 * S, "human")
+    world.request(503 * S, "autonomy")
+    world.request(504 * S, "fallback", "b")
+    world.see(505 * S, "fallback")
+    world.see(506 * S, "unknown")
+    world.until(900 * S)
+    types = set()
+    for act in world.acts:
+        event = events.from_handover(act)
+        encode_payload(event.payload)
+        types.add(event.type)
+    assert types <= set(EVENT_TYPES)
+    assert len(types) >= 8
+    assert events.from_handover(world.acts[1]).severity == "critical"  # nobody answered
+
+
+def test_the_rules_of_the_document_are_tested() -> None:
+    """Every test that docs/handover.md names exists."""
+    root = Path(__file__).resolve().parent
+    named = set(re.findall(r"`(test_\w+)`", (root.parent / "docs" / "handover.md").read_text("utf-8")))
+    written = "".join(path.read_text("utf-8") for path in root.glob("test_*.py"))
+    assert len(named) > 25
+    assert [name for name in sorted(named) if f"def {name}(" not in written] == []
