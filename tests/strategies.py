@@ -17,6 +17,7 @@ from edge_monitor.core.samples import (
     ITEM_MISSION_END,
     ITEM_RESET_LATCH,
     ITEM_SAMPLE,
+    ITEM_SET_LATCH,
     ITEM_SHIFT,
     ITEM_SOURCE_STATUS,
     ITEM_UNTIL,
@@ -183,9 +184,9 @@ def streams(
         if step < -S:
             top = t
         top = max(top, t)
-        if commands and what in (1, 2, 3):
-            kind = (ITEM_RESET_LATCH, ITEM_SOURCE_STATUS, ITEM_MISSION_END)[what - 1]
-            subjects = len(case.checks) if kind == ITEM_RESET_LATCH else len(case.signals)
+        if commands and what in (1, 2, 3, 5):
+            kind = {1: ITEM_RESET_LATCH, 2: ITEM_SOURCE_STATUS, 3: ITEM_MISSION_END, 5: ITEM_SET_LATCH}[what]
+            subjects = len(case.checks) if kind in (ITEM_RESET_LATCH, ITEM_SET_LATCH) else len(case.signals)
             cause = draw(st.sampled_from(STATUSES)) if kind == ITEM_SOURCE_STATUS else Cause.NONE
             rows.append((t, draw(st.integers(0, subjects - 1)), int(cause) | kind << ITEM_SHIFT, 0.0))
         elif what == 4:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -82,6 +83,21 @@ def test_unknown_until_the_mode_and_the_arming_state_are_known() -> None:
     assert machine.step(values(1, nav=MISSION)) == []
     assert machine.command.decision == "unknown"
     assert told(machine.step(values(2, arming=2))) == [("authority.changed", "unknown", "autonomy")]
+
+
+def test_a_snapshot_goes_on_as_the_machine_would() -> None:
+    """A machine put back from a snapshot, through MessagePack, has modes, reasons, flags and failsafe as they were."""
+    machine = flying()
+    machine.step(values(2 * S, gps_lost=1, text=2.0))
+    machine.step(values(2 * S + 1, failsafe=1, nav=RTL))
+    again = authority()
+    again.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(machine.snapshot())))
+    assert again.snapshot() == machine.snapshot()
+    rows = values(2 * S + 2, failsafe=0, nav=MANUAL, intention=MANUAL, gps_lost=0)
+    changes = machine.step(rows)
+    assert again.step(rows) == changes
+    assert [change.type for change in changes] == ["authority.changed", "failsafe.end"]
+    assert "Failsafe activated" in changes[0].causes
 
 
 def test_none_when_inactive() -> None:

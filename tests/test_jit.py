@@ -22,6 +22,7 @@ from edge_monitor.core.engine import Engine
 from edge_monitor.core.samples import (
     FLAG_END,
     ITEM_RESET_LATCH,
+    ITEM_SET_LATCH,
     ITEM_SHIFT,
     ITEM_SOURCE_STATUS,
     SAMPLE,
@@ -68,7 +69,12 @@ def stream() -> np.ndarray:
     items["value"][odd] = rng.choice([np.nan, np.inf, -np.inf, 1e308, -1e308, -0.0], odd.sum())
     items["flags"] = np.where(rng.random(len(items)) < 0.7, FLAG_END, 0)
     items["flags"][rng.random(len(items)) < 0.04] |= int(Cause.INVALID)
-    for kind, cause in ((ITEM_RESET_LATCH, 0), (ITEM_SOURCE_STATUS, Cause.QOS), (ITEM_SOURCE_STATUS, 0)):
+    for kind, cause in (
+        (ITEM_RESET_LATCH, 0),
+        (ITEM_SET_LATCH, 0),
+        (ITEM_SOURCE_STATUS, Cause.QOS),
+        (ITEM_SOURCE_STATUS, 0),
+    ):
         chosen = rng.random(len(items)) < 0.02
         items["flags"][chosen] = kind << ITEM_SHIFT | int(cause)
     return items

@@ -22,6 +22,7 @@ from edge_monitor.core.samples import (
     ITEM_MISSION_END,
     ITEM_RESET_LATCH,
     ITEM_SAMPLE,
+    ITEM_SET_LATCH,
     ITEM_SHIFT,
     ITEM_SOURCE_STATUS,
     ITEM_UNTIL,
@@ -75,7 +76,7 @@ class Check:
     fail_since: int | None = None
     pass_since: int | None = None
     latched: bool = False
-    released: bool = False  # the latch went in this instant
+    released: bool = False  # a command put the latch on or took it off in this instant
     margins: list[tuple[float, int]] = field(default_factory=list)
     spans: list[tuple[int, Verdict]] = field(default_factory=list)  # (from, verdict); a jump closes the last one
     booked: dict[Verdict, int] = field(default_factory=lambda: dict.fromkeys(Verdict, 0))
@@ -230,6 +231,10 @@ class EngineOracle:
         assert t is not None
         if kind == ITEM_RESET_LATCH:
             self._unlatch([subject], t)
+        elif kind == ITEM_SET_LATCH:
+            check = self.checks[subject]
+            if check.spec.latch:
+                check.latched, check.released = True, True
         elif kind == ITEM_MISSION_END:
             ends = (Latch.ON_MODE_CHANGE, Latch.ON_MISSION_END)
             for latch in ends:
@@ -246,7 +251,7 @@ class EngineOracle:
                 source.lose(t, cause)
             self._show(subject, t, t)
             self._settle_readers({subject}, t)
-        if kind in (ITEM_RESET_LATCH, ITEM_MISSION_END):
+        if kind in (ITEM_RESET_LATCH, ITEM_SET_LATCH, ITEM_MISSION_END):
             self._settle_readers(set(), t)
 
     def _settle_readers(self, signals: set[int], t: int) -> None:
@@ -329,7 +334,8 @@ class EngineOracle:
         previous, check.verdict = check.verdict, verdict
         check.book(t)
         check.spans.append((t, verdict))
-        self.rows.append(Row(t, decided, TransitionKind.CHECK, i, verdict, cause, previous, *numbers))
+        flags = FLAG_LATCHED if check.latched else 0
+        self.rows.append(Row(t, decided, TransitionKind.CHECK, i, verdict, cause, previous, *numbers, flags))
         if verdict == Verdict.FAIL and check.spec.latch and not check.latched:
             check.latched = True
             self.rows.append(
