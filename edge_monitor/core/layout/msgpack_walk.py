@@ -185,29 +185,24 @@ def unpack(data, at, end, root, t, n, nodes, keys, ops, rows, letters, filled, v
     ``LACKING`` where it has none or an element without its number, or ``MALFORMED``.
     """
     node = np.int64(root)
-    depth, collected, wanted = 0, 0, np.int64(-1)
+    depth, collected, wanted = 0, np.int64(0), np.int64(-1)
     top = np.int64(FRAMES + 1 - 4)  # the innermost frame
     while True:
         kind, whole, number, at = token(data, at, end)
-        if kind <= _FLOAT:
-            if node >= 0:
+        if kind <= _EXT:
+            if node >= 0 and kind == _BIN and nodes[node]["prim"] >= 0:
+                take_bin(data, at, whole, node, t, n, nodes, ops, rows, letters, filled, values, work, out)
+            elif node >= 0 and nodes[node]["ops"] > 0:
                 first = np.int64(nodes[node]["op"])
-                for k in range(first, first + nodes[node]["ops"]):
-                    if ops[k]["code"] == _COLLECT:
-                        if collected < len(values):
-                            values[collected] = number
-                        collected += 1
-                    else:
-                        take_number(out, n, t, ops, k, kind, whole, number)
-        elif kind <= _EXT:
-            if node >= 0:
-                if kind == _BIN and nodes[node]["prim"] >= 0:
-                    take_bin(data, at, whole, node, t, n, nodes, ops, values, work, out)
-                elif kind != _BIN:
-                    first = np.int64(nodes[node]["op"])
-                    for k in range(first, first + nodes[node]["ops"]):
-                        take_bytes(out, n, t, ops, k, kind, data, at, whole, rows, letters, filled)
-            at += whole
+                if ops[first]["code"] != _COLLECT:
+                    last = first + nodes[node]["ops"]
+                    take(data, at, kind, whole, number, first, last, t, n, ops, rows, letters, filled, out)
+                elif kind <= _FLOAT:
+                    if collected < len(values):
+                        values[collected] = number
+                    collected += 1
+            if kind > _FLOAT:
+                at += whole
         elif kind == _BAD or depth == MAX_DEPTH:
             return MALFORMED
         else:
@@ -298,89 +293,92 @@ def named(data, at, size, end, parent, nodes, keys):  # type: ignore[no-untyped-
     return np.int64(-1)
 
 
-@inlined
-def take_number(out, n, t, ops, k, kind, whole, number):  # type: ignore[no-untyped-def]
-    """A number, a truth value or nil, where one value or a stamp is wanted. Nil is a number that is not known."""
-    op = ops[k]
-    if op["code"] == _READ:
-        if ops[op["signal"]]["prim"] == TEXT:
-            put(out, n + op["slot"], t, op, _NAN, _MISMATCH)
-        else:
-            if kind != _NIL and ops[op["signal"]]["prim"] != NUMBER:
-                ops[op["signal"]]["prim"] = NEW_NUMBER
-            put(out, n + op["slot"], t, op, number, _NONE)
-    elif op["code"] == _STAMP:
-        if kind == _INT and whole > 0:
-            put(out, n + op["slot"], t, op, (t - whole) / 1e9, _NONE)
-        elif kind == _FLOAT and number > 0.0 and number < _MAX_SECONDS:
-            put(out, n + op["slot"], t, op, (t - np.int64(number * 1e9)) / 1e9, _NONE)
+@outlined
+def take(data, at, kind, whole, number, first, last, t, n, ops, rows, letters, filled, out):  # type: ignore[no-untyped-def]
+    """What is no container (a token, its content at ``at``), where the rows ``first`` to ``last`` want something."""
+    for k in range(first, last):
+        op = ops[k]
+        value, cause = _NAN, _INVALID
+        if op["code"] == _READ:
+            signal = ops[op["signal"]]
+            if kind <= _FLOAT:
+                if signal["prim"] == TEXT:
+                    cause = _MISMATCH
+                else:
+                    value, cause = number, _NONE
+                    if kind != _NIL and signal["prim"] != NUMBER:
+                        signal["prim"] = NEW_NUMBER
+            elif kind == _STR:
+                if signal["prim"] == NUMBER:
+                    cause = _MISMATCH
+                else:
+                    text = intern(rows, letters, filled, data, at, whole)
+                    if text < 0:
+                        cause = _OVERFLOW
+                    else:
+                        value, cause = float(text), _NONE
+                        if signal["prim"] != TEXT:
+                            signal["prim"] = NEW_TEXT
+        elif op["code"] == _STAMP:
+            if kind == _INT and whole > 0:
+                value = (t - whole) / 1e9
+            elif kind == _FLOAT and number > 0.0 and number < _MAX_SECONDS:
+                value = (t - np.int64(number * 1e9)) / 1e9
+            elif kind == _EXT and data[at - 1] == 255:
+                value = timestamp_age(data, at, whole, t)
+            if not math.isnan(value):
+                cause = _NONE
+        put(out, n + op["slot"], t, op, value, cause)
 
 
 @inlined
-def take_bytes(out, n, t, ops, k, kind, data, at, size, rows, letters, filled):  # type: ignore[no-untyped-def]
-    """A text where a value is wanted, or a time stamp (extension -1) where a stamp is."""
-    op = ops[k]
-    if op["code"] == _READ and kind == _STR:
-        if ops[op["signal"]]["prim"] == NUMBER:
-            put(out, n + op["slot"], t, op, _NAN, _MISMATCH)
-            return
-        text = intern(rows, letters, filled, data, at, size)
-        if text < 0:
-            put(out, n + op["slot"], t, op, _NAN, _OVERFLOW)
-            return
-        if ops[op["signal"]]["prim"] != TEXT:
-            ops[op["signal"]]["prim"] = NEW_TEXT
-        put(out, n + op["slot"], t, op, float(text), _NONE)
-    elif op["code"] == _STAMP and kind == _EXT and data[at - 1] == 255:
-        seconds, nanoseconds = np.int64(-1), np.int64(0)
-        if size == 4:
-            seconds = np.int64(load32(data, at, True))
-        elif size == 8:
-            word = np.uint64(load64(data, at, True))
-            nanoseconds = np.int64(word >> np.uint64(34))
-            seconds = np.int64(word & np.uint64(0x3FFFFFFFF))
-        elif size == 12:
-            nanoseconds = np.int64(load32(data, at, True))
-            seconds = np.int64(np.uint64(load64(data, at + 4, True)).view(np.int64))
-        put_stamp(out, n, t, op, seconds, nanoseconds)
+def timestamp_age(data, at, size, t):  # type: ignore[no-untyped-def]
+    """Receive time minus the timestamp extension at ``at``, seconds; NaN where it is none."""
+    seconds, nanoseconds = np.int64(-1), np.int64(0)
+    if size == 4:
+        seconds = np.int64(load32(data, at, True))
+    elif size == 8:
+        word = np.uint64(load64(data, at, True))
+        nanoseconds = np.int64(word >> np.uint64(34))
+        seconds = np.int64(word & np.uint64(0x3FFFFFFFF))
+    elif size == 12:
+        nanoseconds = np.int64(load32(data, at, True))
+        seconds = np.int64(np.uint64(load64(data, at + 4, True)).view(np.int64))
+    return age(t, seconds, nanoseconds)
 
 
 @inlined
-def put_stamp(out, n, t, op, seconds, nanoseconds):  # type: ignore[no-untyped-def]
+def age(t, seconds, nanoseconds):  # type: ignore[no-untyped-def]
+    """Receive time minus a stamp, seconds; NaN where it is none."""
     good = seconds >= 0 and seconds < _MAX_SECONDS and nanoseconds >= 0 and nanoseconds < 1_000_000_000
     if good and (seconds > 0 or nanoseconds > 0):
-        put(out, n + op["slot"], t, op, (t - (seconds * 1_000_000_000 + nanoseconds)) / 1e9, _NONE)
+        return (t - (seconds * 1_000_000_000 + nanoseconds)) / 1e9
+    return _NAN
 
 
 @outlined
-def take_bin(data, at, size, node, t, n, nodes, ops, values, work, out):  # type: ignore[no-untyped-def]
+def take_bin(data, at, size, node, t, n, nodes, ops, rows, letters, filled, values, work, out):  # type: ignore[no-untyped-def]
     """A bin that is declared to hold numbers, little endian: reduced, or some of its elements."""
     prim = np.int64(nodes[node]["prim"])
     width = np.int64(SIZES_BY_CODE[prim])
     count = size // width
     if count * width != size:
         return
-    first = np.int64(nodes[node]["op"])
     fits = count <= len(values)
+    known = False
     if nodes[node]["takes"] & TAKES_NUMBERS and fits:
         gather(data, at, count, width, prim, False, values)
-    for k in range(first, first + nodes[node]["ops"]):
-        op = ops[k]
-        if op["code"] == _REDUCE:
-            if op["prim"] == COUNT:
-                put(out, n + op["slot"], t, op, float(count), _NONE)
-            elif fits:
-                put(out, n + op["slot"], t, op, reduce(values, count, op["prim"], work), _NONE)
-            else:
-                put(out, n + op["slot"], t, op, _NAN, _OVERFLOW)
+        known = True
+    first = np.int64(nodes[node]["op"])
+    reduce_all(first, first + nodes[node]["ops"], count, fits, known, np.int64(0), t, n, ops, values, work, out)
     items = np.int64(nodes[node]["items"])
     for child in range(items, items + nodes[node]["items_count"]):
         index = np.int64(nodes[child]["index"])
         if index < count:
             number = load_number(data, at + index * width, prim, False)
             first = np.int64(nodes[child]["op"])
-            for k in range(first, first + nodes[child]["ops"]):
-                take_number(out, n, t, ops, k, _FLOAT, np.int64(0), number)
+            last = first + nodes[child]["ops"]
+            take(data, at, np.int64(_FLOAT), np.int64(0), number, first, last, t, n, ops, rows, letters, filled, out)
 
 
 @outlined
@@ -394,62 +392,69 @@ def take_container(data, at, end, size, is_map, node, t, n, nodes, ops, values, 
     last = first + nodes[node]["ops"]
     if takes & TAKES_STAMP and size == 2:
         seconds, nanoseconds = stamp_pair(data, at, end, is_map)
+        value = age(t, seconds, nanoseconds)
         for k in range(first, last):
             if ops[k]["code"] == _STAMP:
-                put_stamp(out, n, t, ops[k], seconds, nanoseconds)
-    if takes & (TAKES_NUMBERS | TAKES_COUNT) == 0:
-        return np.int64(-1)
+                put(out, n + ops[k]["slot"], t, ops[k], value, _INVALID if math.isnan(value) else _NONE)
     past = np.int64(-1)
     fits = size <= len(values)
     if takes & TAKES_NUMBERS and fits:
-        past = vector(data, at, end, size, values, work) if is_map else numbers(data, at, end, size, values)
-    for k in range(first, last):
-        op = ops[k]
-        if op["code"] == _REDUCE:
-            if op["prim"] == COUNT:
-                if not is_map:
-                    put(out, n + op["slot"], t, op, float(size), _NONE)
-            elif not fits:
-                put(out, n + op["slot"], t, op, _NAN, _OVERFLOW)
-            elif past >= 0 and (not is_map or op["prim"] == NORM):
-                put(out, n + op["slot"], t, op, reduce(values, size, op["prim"], work), _NONE)
+        past = numbers(data, at, end, size, is_map, values, work)
+    if takes & (TAKES_NUMBERS | TAKES_COUNT):
+        reduce_all(first, last, size, fits, past >= 0, np.int64(is_map), t, n, ops, values, work, out)
     plain = nodes[node]["names_count"] == 0 and nodes[node]["items_count"] == 0
     return past if plain else np.int64(-1)
 
 
 @outlined
-def numbers(data, at, end, count, values):  # type: ignore[no-untyped-def]
-    """``count`` numbers from byte ``at`` on into ``values``: the byte behind them, or -1: something is no number."""
-    for i in range(count):
-        kind, _, number, at = token(data, at, end)
-        if kind > _FLOAT:
-            return np.int64(-1)
-        values[i] = number
-    return at
+def reduce_all(first, last, count, fits, known, is_map, t, n, ops, values, work, out):  # type: ignore[no-untyped-def]
+    """The reductions among the rows ``first`` to ``last``, of ``count`` entries whose numbers are in ``values`` if ``known``."""
+    for k in range(first, last):
+        op = ops[k]
+        if op["code"] != _REDUCE:
+            continue
+        value, cause = _NAN, _INVALID
+        if op["prim"] == COUNT:
+            if is_map == 0:
+                value, cause = float(count), _NONE
+        elif not fits:
+            cause = _OVERFLOW
+        elif known and (is_map == 0 or op["prim"] == NORM):
+            value, cause = reduce(values, count, op["prim"], work), _NONE
+        put(out, n + op["slot"], t, op, value, cause)
 
 
 @outlined
-def vector(data, at, end, count, values, work):  # type: ignore[no-untyped-def]
-    """The numbers of a map of ``count`` different names, such as x, y and z, as ``numbers`` does it."""
-    if count > MAX_VECTOR:
+def numbers(data, at, end, count, is_map, values, work):  # type: ignore[no-untyped-def]
+    """The numbers of a list, or of a map of few different names such as x, y and z, into ``values``.
+
+    Answers the byte behind them, or -1: something is no number, or a name stands twice.
+    """
+    if is_map and count > MAX_VECTOR:
         return np.int64(-1)
-    for i in range(count):
-        kind, size, _, at = token(data, at, end)
-        if kind != _STR:
-            return np.int64(-1)
-        for j in range(i):
-            if work[2 * j + 1] == size:
-                other, same = work[2 * j], 0
-                while same < size and data[other + same] == data[at + same]:
-                    same += 1
-                if same == size:
-                    return np.int64(-1)
-        work[2 * i], work[2 * i + 1] = at, size
-        at += size
-        kind, _, number, at = token(data, at, end)
-        if kind > _FLOAT:
-            return np.int64(-1)
-        values[i] = number
+    entries = count + count if is_map else count
+    for i in range(entries):
+        kind, size, number, at = token(data, at, end)
+        if not is_map:
+            if kind > _FLOAT:
+                return np.int64(-1)
+            values[i] = number
+        elif i & 1:
+            if kind > _FLOAT:
+                return np.int64(-1)
+            values[i >> 1] = number
+        else:
+            if kind != _STR:
+                return np.int64(-1)
+            for j in range(0, i, 2):
+                if work[j + 1] == size:
+                    other, same = work[j], 0
+                    while same < size and data[other + same] == data[at + same]:
+                        same += 1
+                    if same == size:
+                        return np.int64(-1)
+            work[i], work[i + 1] = at, size
+            at += size
     return at
 
 
@@ -457,28 +462,30 @@ def vector(data, at, end, count, values, work):  # type: ignore[no-untyped-def]
 def stamp_pair(data, at, end, is_map):  # type: ignore[no-untyped-def]
     """Seconds and nanoseconds out of two entries: ``[sec, nanosec]``, or a map of both; seconds are -1 where it is none."""
     seconds, nanoseconds = np.int64(-1), np.int64(-1)
-    for i in range(2):
-        which = i
-        if is_map:
-            kind, size, _, at = token(data, at, end)
-            if kind != _STR or size < 3 or size > 8:
+    which = 0
+    for i in range(4 if is_map else 2):
+        kind, whole, _, at = token(data, at, end)
+        if is_map and i & 1 == 0:
+            if kind != _STR or whole < 3 or whole > 8:
                 return np.int64(-1), np.int64(-1)
             # sec, secs; nsec, nsecs, nanosec, nanosecs: what is left without an s at the end
-            bare = size - 1 if data[at + size - 1] == 115 else size
+            bare = whole - 1 if data[at + whole - 1] == 115 else whole
             ends = data[at + bare - 3] == 115 and data[at + bare - 2] == 101 and data[at + bare - 1] == 99
             short = bare == 4 and data[at] == 110
             long = bare == 7 and data[at] == 110 and data[at + 1] == 97 and data[at + 2] == 110 and data[at + 3] == 111
             if not ends or not (bare == 3 or short or long):
                 return np.int64(-1), np.int64(-1)
             which = 0 if bare == 3 else 1
-            at += size
-        kind, whole, _, at = token(data, at, end)
-        if kind != _INT:
+            at += whole
+        elif kind != _INT:
             return np.int64(-1), np.int64(-1)
-        if which == 0:
-            seconds = whole
         else:
-            nanoseconds = whole
+            if not is_map:
+                which = i
+            if which == 0:
+                seconds = whole
+            else:
+                nanoseconds = whole
     return seconds, nanoseconds
 
 

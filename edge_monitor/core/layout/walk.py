@@ -47,7 +47,7 @@ def extract(data, messages, begin, channels, slots, ops, nodes, keys, rows, lett
     ``letters``, ``filled``: the text table; ``values``: float64, room for the numbers of one list; ``work``: (WORK,)
     int64; ``out``: SAMPLE rows.
     """
-    n = 0
+    n = np.int64(0)  # typed, as are other zeros here: a literal argument would have its callee compiled twice
     for number in range(begin, len(messages)):
         message = messages[number]
         of = np.int64(message["channel"])
@@ -72,7 +72,7 @@ def extract(data, messages, begin, channels, slots, ops, nodes, keys, rows, lett
                 limit -= 4
         q = np.int64(0)  # cursor
         base, first, count, stride = origin, origin, np.int64(0), np.int64(0)
-        collected = 0
+        collected = np.int64(0)
         overflow = False
         pc = channel["program"]
         while good:
@@ -142,7 +142,7 @@ def extract(data, messages, begin, channels, slots, ops, nodes, keys, rows, lett
                 else:
                     pc += op["b"]
             elif code == _CLEAR:
-                collected = 0
+                collected = np.int64(0)
                 overflow = False
             elif code == _GATHER:
                 fixed = op["b"]
