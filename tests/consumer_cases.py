@@ -16,6 +16,8 @@ TIMEOUT = 180 * MS
 BOOTS = tuple(bytes([i]) * 16 for i in range(1, 13))
 ENVELOPES = (bytes([0xE1]) * 32, bytes([0xE2]) * 32)
 GATES = ("takeoff", "weiter-über-Wasser")
+#: As many as fit, one with as long a name as fits.
+MOST_GATES = (*GATES, "x" * wire.GATE_BYTES, *(f"gate{i}" for i in range(13)))
 AGES = (0, 0, 0, 1, MS, 80 * MS, TIMEOUT - 1, TIMEOUT, 400 * MS, -MS, -10 * MS, -10 * MS - 1)
 STEPS = (0, 0, 1, MS, 10 * MS, 50 * MS, 79 * MS, TIMEOUT - 1, TIMEOUT, TIMEOUT + 1, 1000 * MS)
 LIVES = (1, 100 * MS, 100 * MS, 500 * MS, 5000 * MS, wire.LIFE_LIMIT)
@@ -104,7 +106,7 @@ class Life:
             return Settings()
         draw = self.chance.random
         return Settings(
-            GATES[: self.chance.choice((1, 2))],
+            self.chance.choice((GATES[:1], GATES, MOST_GATES)),
             self.chance.choice((TIMEOUT, TIMEOUT, 1, 60_000 * MS)),
             self.chance.choice((None, ENVELOPES[0])),
             draw() < 0.5, draw() < 0.5, draw() < 0.6,

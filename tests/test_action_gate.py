@@ -130,6 +130,16 @@ def test_a_flood_is_a_few_records():
     assert scope.velocity((1, 1, 1), GO, 90_000 * MS).record is None
 
 
+def test_a_record_is_due_a_second_after_the_one_before():
+    """A change of rule one nanosecond earlier is counted, not told; at the second it is told, from time 0 on."""
+    scope = gate()
+    assert scope.velocity((9, 9, 9), GO, 0).record["counts"] == {"speed": 1}
+    assert scope.velocity((9, 9, 9), LATE, 1).record is None
+    assert scope.velocity((9, 9, 9), LATE, QUIET_NS - 1).record is None
+    told = scope.velocity((9, 9, 9), LATE, QUIET_NS).record
+    assert (told["counts"], told["since_ns"]) == ({"no_go": 3}, 1)
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0, 1, 300 * MS, QUIET_NS])), max_size=60))
 def test_no_refusal_is_lost_and_none_floods(requests):
     """However rules alternate: a second has one record of a subject at most, and all records together count every refusal."""

@@ -161,7 +161,7 @@ def lived(seed: int, operations: int) -> tuple[bytes, list[str]]:
             frames.append(message_frame(topic, body, now))
             expected.append(f"taken {consumer.take(topic, body, now).name}")
         else:
-            gate = life.chance.choice((*GATES, *GATES, "landing", "x" * 40))
+            gate = life.chance.choice((*GATES, *GATES, "landing", "x" * 31, "x" * 32, "x" * 33))
             frames.append(question_frame(gate, now))
             expected.append(line(consumer.allowed(gate, now).reason))
     return b"".join(frames), expected

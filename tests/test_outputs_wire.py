@@ -92,6 +92,13 @@ def test_the_monitor_cannot_send_what_consumers_refuse(field, value, says):
         wire.encode_lease(wire.Lease(*order, "takeoff", False))
 
 
+@pytest.mark.parametrize("period", [0, -1, 1 << 32])
+def test_a_period_out_of_range_is_not_sent(period):
+    """A heartbeat's period is 1 ms or more, and fits its four bytes."""
+    with pytest.raises(wire.WireError, match="period"):
+        wire.encode_heartbeat(wire.Heartbeat(b"b" * 16, 1, 1, b"e" * 32, period))
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
