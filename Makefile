@@ -33,8 +33,9 @@ lint: $(STAMP) ## Style, types and import rules only
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-fuzz: $(STAMP) ## Cut and flip every recording (64 cuts, 256 flips each)
+fuzz: $(STAMP) ## Cut and flip every recording (64 cuts, 256 flips each); 100,000 mutated messages at each live socket
 	$(BIN)/python tests/fuzz_readers.py --cuts 64 --flips 256
+	$(BIN)/python tests/fuzz_sockets.py --full
 
 bench: $(STAMP) ## Measure against the peers in the same run; writes build/bench.json
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[bench]'

@@ -400,6 +400,31 @@ def test_a_payload_that_is_no_message_is_a_sample_with_a_cause(open_room: Open) 
     assert room.samples[0][2] == Cause.INVALID and room.status == []
 
 
+def test_a_frame_beyond_what_zeromq_takes_costs_its_connection_only(open_room: Open) -> None:
+    """More than twice the limit never gets into memory; the publisher comes back, another does not notice."""
+    room = open_room(Signal("x", "/t", "x"), Signal("u", "/u", "x"))
+    large, other = room.publisher(), room.publisher()
+    room.send(large, message(1))
+    room.send(other, message(1, topic=b"/u"), topic="/u")
+    large.send_multipart([b"/t", META, bytes(600_000)])
+    room.send(other, message(2, topic=b"/u"), topic="/u")
+    room.until(lambda: large.send_multipart(message(3)) or room.samples[-1][:2] == ("x", 3.0))
+    assert room.source.counts["/t"].over_size == 0 and room.status == []
+
+
+def test_a_definition_that_explodes_is_a_problem_in_no_time(open_room: Open) -> None:
+    """Types that double at each of 31 levels: one line, and the process goes on."""
+    levels = [f"===\nMSG: p/T{n}\np/T{n - 1} a\np/T{n - 1} b\nstring s\n" for n in range(30, 0, -1)]
+    bomb = "p/T30 a\np/T30 b\nfloat64 x\n" + "".join(levels) + "===\nMSG: p/T0\nfloat64 v\nstring s\n"
+    room = open_room()
+    begin = time.process_time()
+    room.send(
+        room.publisher(), [b"/t", msgpack.packb({"e": "cdr", "t": "p/msg/R", "d": bomb}), b"\0\1\0\0" + bytes(99)]
+    )
+    assert time.process_time() - begin < 5
+    assert len(room.problems) == 1 and len(room.samples) == 0
+
+
 def test_gaps_in_sequence_numbers_are_counted(open_room: Open) -> None:
     """What ZeroMQ dropped is overflow; a publisher that starts anew is not, nor two publishers who give their names."""
     room = open_room()
