@@ -412,6 +412,25 @@ def test_a_frame_beyond_what_zeromq_takes_costs_its_connection_only(open_room: O
     assert room.source.counts["/t"].over_size == 0 and room.status == []
 
 
+def test_a_message_of_very_many_frames_stops_nobody(open_room: Open) -> None:
+    """It is invalid, and thrown away in pieces, none of which takes long; what follows it arrives."""
+    room = open_room()
+    publisher = room.publisher()
+    publisher.send_multipart([b"/t"] * 100_000)
+    publisher.send_multipart(message(2))
+    drains: list[float] = []
+    deadline = time.monotonic() + 10
+    while not room.source.counts["/t"].taken:
+        begin = time.thread_time()
+        room.source.drain(messages=1000)
+        drains.append(time.thread_time() - begin)
+        assert time.monotonic() < deadline
+    assert max(drains) < 0.05 and len(drains) > 20
+    counts = room.source.counts["/t"]
+    assert (counts.invalid, counts.taken) == (1, 1)
+    assert "frames, not 3 or 4" in room.source.status()[0].message
+
+
 def test_a_definition_that_explodes_is_a_problem_in_no_time(open_room: Open) -> None:
     """Types that double at each of 31 levels: one line, and the process goes on."""
     levels = [f"===\nMSG: p/T{n}\np/T{n - 1} a\np/T{n - 1} b\nstring s\n" for n in range(30, 0, -1)]

@@ -68,6 +68,7 @@ class Link:
         self.met = 0  #: handshakes that succeeded
         self.refused = 0  #: times that the other end refused our key
         self.trouble = ""  #: why the last handshake failed
+        self.skipping = False  #: the next frames are the rest of a message that is not looked at
         self._attempt = 0
         self._due: int | None = None  # when to connect again
         self.socket = context.socket(KINDS[endpoint.kind])

@@ -107,9 +107,9 @@ class ZmqSource:
             link = self._links[self._turn]
             self._turn = (self._turn + 1) % len(self._links)
             most = min(TURN, messages - taken)
-            got = self._receive(link.socket, most, size)
+            got = self._receive(link, most, size)
             taken += got
-            idle = 0 if got == most else idle + 1
+            idle = 0 if got >= most else idle + 1
         items: list[Channel | Batch | Damage] = list(self._streams.take_new())
         batch = self._batch.take()
         if batch is not None:
@@ -166,24 +166,29 @@ class ZmqSource:
     def _each_topic(self) -> Iterable[Topic]:
         return dict.fromkeys(self._topics.values())
 
-    def _receive(self, socket: zmq.Socket[bytes], most: int, size: int) -> int:
-        """Take up to ``most`` messages out of a socket, while the batch is not above ``size``; answers how many."""
-        for count in range(most):
-            if self._batch.size > size:
-                return count
+    def _receive(self, link: Link, most: int, size: int) -> int:
+        """Take messages out of a socket, until about ``most`` were looked at or the batch is above ``size``; how many."""
+        count = 0
+        while count < most and self._batch.size <= size:
             try:  # as frames, which know whether more follow: asking the socket costs as much as receiving
-                frame = socket.recv(zmq.NOBLOCK, copy=False)
+                frame = link.socket.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                return count
+                break
+            count += 1
+            if link.skipping:
+                link.skipping = frame.more
+                continue
             frames, extra = [frame], 0
-            while frame.more:  # a message comes whole or not at all
-                frame = socket.recv(zmq.NOBLOCK, copy=False)
+            while frame.more and extra < TURN:  # a message comes whole or not at all
+                frame = link.socket.recv(zmq.NOBLOCK, copy=False)
                 if len(frames) < FRAMES:
                     frames.append(frame)
                 else:
                     extra += 1
+            link.skipping = frame.more  # a message of very many frames is left over several drains
+            count += extra
             self._take(frames, extra)
-        return most
+        return count
 
     def _take(self, frames: list[zmq.Frame], extra: int) -> None:
         name = frames[0].bytes
