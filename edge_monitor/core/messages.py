@@ -20,11 +20,13 @@ class Channel:
     """A stream of messages of one type on one topic. It is yielded before the first batch that refers to it.
 
     ``id`` is the index that ``MESSAGE.channel`` carries: dense, from 0, in order of appearance in the source.
-    ``encoding`` says how the bytes are laid out: ``cdr`` (with its four-byte header), ``ros1``, or ``packed`` (ULog:
-    little endian without padding, no header). ``definition`` is the schema text that goes with it, in the format that
-    ``schema`` names: ``ros2msg`` (a .msg with its dependencies, separated by ``===`` lines), ``ros2idl``, ``ros1msg``,
-    ``ulog`` (``name:type name;…`` lines, one format a line, the channel's own first), or ``none`` (undecodable:
-    counted, never decoded). ``instance`` is ULog's multi id.
+    ``encoding`` says how the bytes are laid out: ``cdr`` (with its four-byte header), ``ros1``, ``packed`` (ULog:
+    little endian without padding, no header), ``msgpack``, or ``f64le``/``f32le`` (nothing but numbers). ``definition``
+    is the schema text that goes with it, in the format that ``schema`` names: ``ros2msg`` (a .msg with its dependencies,
+    separated by ``===`` lines), ``ros2idl``, ``ros1msg``, ``ulog`` (``name:type name;…`` lines, one format a line, the
+    channel's own first), ``stamp`` (of raw numbers: an int64 in ns stands before them), or ``none`` (MessagePack and raw
+    numbers need none, and MessagePack's definition only says which bins are numbers; all else is counted, never decoded).
+    ``instance`` is ULog's multi id.
     """
 
     id: int

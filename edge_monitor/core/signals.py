@@ -13,10 +13,10 @@ class Signal:
     """One monitored quantity.
 
     ``field`` is a path into the message: ``twist.twist.linear.x``, ``ranges[3]``, ``position[2]``,
-    ``detections[*].results[0].hypothesis.score``, ``header.stamp`` (latency: receive time minus stamp, in seconds), or
-    empty: the presence of a message (value 1). A path that ends at an array or a vector of numbers needs ``reduce``: one
-    of ``min max mean norm p05 p50 p95 count finite_ratio``. A path that ends at text gives the text's number in the
-    text table. ``topic`` may carry a ULog instance: ``battery_status[1]``.
+    ``detections[*].results[0].hypothesis.score``, ``header.stamp`` (latency: receive time minus stamp, in seconds),
+    ``[2]`` (of a message that is itself a list), or empty: the presence of a message (value 1). A path that ends at an
+    array or a vector of numbers needs ``reduce``: one of ``min max mean norm p05 p50 p95 count finite_ratio``. A path that
+    ends at text gives the text's number in the text table. ``topic`` may carry a ULog instance: ``battery_status[1]``.
 
     ``statistic`` is one of the message's statistics (``core.perception``) instead of a field; to the extractor it is the
     presence of a message.

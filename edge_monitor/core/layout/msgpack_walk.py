@@ -15,23 +15,8 @@ import numpy as np
 from ..jit import inlined, outlined
 from ..samples import Cause
 from .definitions import MAX_DEPTH
-from .load import (
-    FLOAT32,
-    FLOAT64,
-    INT8,
-    INT16,
-    INT32,
-    INT64,
-    SIZES_BY_CODE,
-    UINT16,
-    UINT32,
-    UINT64,
-    gather,
-    load16,
-    load32,
-    load64,
-    load_number,
-)
+from .load import SIZES_BY_CODE, gather, load32, load64, load_number
+from .msgpack_token import ARRAY, BAD, BIN, EXT, FLOAT, INT, MAP, NIL, STR, token
 from .ops import Op
 from .output import put
 from .program import MAX_LOOPS
@@ -76,7 +61,6 @@ _LEFT, _NODE, _PLACE, _CURSOR = range(
     4
 )  # entries left, node (-1: none), serial of the map or index, next item (-1: a map)
 
-_NIL, _BOOL, _INT, _FLOAT, _STR, _BIN, _EXT, _ARRAY, _MAP, _BAD = range(10)
 _READ, _STAMP, _COLLECT, _REDUCE = int(Op.READ), int(Op.STAMP), int(Op.COLLECT), int(Op.REDUCE)
 _NONE, _INVALID, _OVERFLOW, _MISMATCH = (
     int(c) for c in (Cause.NONE, Cause.INVALID, Cause.OVERFLOW, Cause.TYPE_MISMATCH)
@@ -84,97 +68,6 @@ _NONE, _INVALID, _OVERFLOW, _MISMATCH = (
 _NAN = math.nan
 _ALL_BITS = np.uint64(0xFFFFFFFFFFFFFFFF)
 _MAX_SECONDS = 9_000_000_000  # in ns within int64
-
-
-@inlined
-def token(data, at, end):  # type: ignore[no-untyped-def]
-    """What stands at ``at``: ``(kind, whole, number, next)``.
-
-    ``whole``: an integer (wrapped above int64), bytes of a text, bin or extension, entries of a list or map; ``number``:
-    the value of a number as float64; ``next``: the byte behind the number, or the first of the content.
-    """
-    left = end - at - 1
-    if left < 0:
-        return _BAD, np.int64(0), _NAN, at
-    tag = np.int64(data[np.uint64(at)])
-    at += 1
-    if tag == 0xCB:
-        if left < 8:
-            return _BAD, np.int64(0), _NAN, at
-        return _FLOAT, np.int64(0), load_number(data, at, FLOAT64, True), at + 8
-    if tag < 0x80:
-        return _INT, tag, float(tag), at
-    if tag >= 0xE0:
-        return _INT, tag - 256, float(tag - 256), at
-    kind, size, bytes_ = _BAD, np.int64(0), np.int64(0)  # bytes of the size
-    if tag < 0x90:
-        kind, size = _MAP, tag & 15
-    elif tag < 0xA0:
-        kind, size = _ARRAY, tag & 15
-    elif tag < 0xC0:
-        kind, size = _STR, tag & 31
-    elif tag == 0xC0:
-        return _NIL, np.int64(0), _NAN, at
-    elif tag == 0xC2 or tag == 0xC3:
-        return _BOOL, tag - 0xC2, float(tag - 0xC2), at
-    elif tag == 0xCA:
-        if left < 4:
-            return _BAD, np.int64(0), _NAN, at
-        return _FLOAT, np.int64(0), load_number(data, at, FLOAT32, True), at + 4
-    elif tag >= 0xCC and tag <= 0xD3:
-        width = np.int64(1) << (tag & 3)
-        if left < width:
-            return _BAD, np.int64(0), _NAN, at
-        if tag == 0xCC:
-            whole = np.int64(data[np.uint64(at)])
-            return _INT, whole, float(whole), at + 1
-        code = UINT16
-        if tag == 0xCE:
-            code = UINT32
-        elif tag == 0xCF:
-            code = UINT64
-        elif tag == 0xD0:
-            code = INT8
-        elif tag == 0xD1:
-            code = INT16
-        elif tag == 0xD2:
-            code = INT32
-        elif tag == 0xD3:
-            code = INT64
-        number = load_number(data, at, code, True)
-        whole = np.int64(0)
-        if width == 8:
-            whole = np.int64(np.uint64(load64(data, at, True)).view(np.int64))
-        else:
-            whole = np.int64(number)
-        return _INT, whole, number, at + width
-    elif tag <= 0xC6 and tag >= 0xC4:
-        kind, bytes_ = _BIN, np.int64(1) << (tag - 0xC4)
-    elif tag <= 0xC9 and tag >= 0xC7:
-        kind, bytes_ = _EXT, np.int64(1) << (tag - 0xC7)
-    elif tag <= 0xD8 and tag >= 0xD4:
-        kind, size = _EXT, np.int64(1) << (tag - 0xD4)
-    elif tag <= 0xDB and tag >= 0xD9:
-        kind, bytes_ = _STR, np.int64(1) << (tag - 0xD9)
-    elif tag == 0xDC or tag == 0xDD:
-        kind, bytes_ = _ARRAY, np.int64(2) << (tag - 0xDC)
-    elif tag == 0xDE or tag == 0xDF:
-        kind, bytes_ = _MAP, np.int64(2) << (tag - 0xDE)
-    if left < bytes_:
-        return _BAD, np.int64(0), _NAN, at
-    if bytes_ == 1:
-        size = np.int64(data[np.uint64(at)])
-    elif bytes_ == 2:
-        size = np.int64(load16(data, at, True))
-    elif bytes_ == 4:
-        size = np.int64(load32(data, at, True))
-    at += bytes_
-    if kind == _EXT:
-        at += 1  # its type stands before its content
-    least = size + size if kind == _MAP else size
-    if least > end - at:
-        return _BAD, np.int64(0), _NAN, at
-    return kind, size, _NAN, at
 
 
 @outlined
@@ -189,28 +82,28 @@ def unpack(data, at, end, root, t, n, nodes, keys, ops, rows, letters, filled, v
     top = np.int64(FRAMES + 1 - 4)  # the innermost frame
     while True:
         kind, whole, number, at = token(data, at, end)
-        if kind <= _EXT:
-            if node >= 0 and kind == _BIN and nodes[node]["prim"] >= 0:
+        if kind <= EXT:
+            if node >= 0 and kind == BIN and nodes[node]["prim"] >= 0:
                 take_bin(data, at, whole, node, t, n, nodes, ops, rows, letters, filled, values, work, out)
             elif node >= 0 and nodes[node]["ops"] > 0:
                 first = np.int64(nodes[node]["op"])
                 if ops[first]["code"] != _COLLECT:
                     last = first + nodes[node]["ops"]
                     take(data, at, kind, whole, number, first, last, t, n, ops, rows, letters, filled, out)
-                elif kind <= _FLOAT:
+                elif kind <= FLOAT:
                     if collected < len(values):
                         values[collected] = number
                     collected += 1
-            if kind > _FLOAT:
+            if kind > FLOAT:
                 at += whole
-        elif kind == _BAD or depth == MAX_DEPTH:
+        elif kind == BAD or depth == MAX_DEPTH:
             return MALFORMED
         else:
             past = np.int64(-1)
             if node >= 0:
                 if nodes[node]["takes"] != 0:
-                    past = take_container(data, at, end, whole, kind == _MAP, node, t, n, nodes, ops, values, work, out)
-                if nodes[node]["each"] >= 0 and kind == _ARRAY:
+                    past = take_container(data, at, end, whole, kind == MAP, node, t, n, nodes, ops, values, work, out)
+                if nodes[node]["each"] >= 0 and kind == ARRAY:
                     wanted = whole
             if past >= 0:
                 at = past
@@ -219,7 +112,7 @@ def unpack(data, at, end, root, t, n, nodes, keys, ops, rows, letters, filled, v
                 top += 4
                 work[top + _LEFT] = whole
                 work[top + _NODE] = node
-                if kind == _MAP:
+                if kind == MAP:
                     work[FRAMES] += 1
                     work[top + _PLACE] = work[FRAMES]
                     work[top + _CURSOR] = -1
@@ -237,10 +130,10 @@ def unpack(data, at, end, root, t, n, nodes, keys, ops, rows, letters, filled, v
         cursor = work[top + _CURSOR]
         if cursor < 0:
             kind, whole, number, at = token(data, at, end)
-            if kind > _EXT:
+            if kind > EXT:
                 return MALFORMED
-            if kind == _STR or kind == _BIN or kind == _EXT:
-                if kind == _STR and parent >= 0:
+            if kind == STR or kind == BIN or kind == EXT:
+                if kind == STR and parent >= 0:
                     node = named(data, at, whole, end, parent, nodes, keys)
                     if node >= 0:
                         if nodes[node]["seen"] == work[top + _PLACE]:
@@ -301,14 +194,14 @@ def take(data, at, kind, whole, number, first, last, t, n, ops, rows, letters, f
         value, cause = _NAN, _INVALID
         if op["code"] == _READ:
             signal = ops[op["signal"]]
-            if kind <= _FLOAT:
+            if kind <= FLOAT:
                 if signal["prim"] == TEXT:
                     cause = _MISMATCH
                 else:
                     value, cause = number, _NONE
-                    if kind != _NIL and signal["prim"] != NUMBER:
+                    if kind != NIL and signal["prim"] != NUMBER:
                         signal["prim"] = NEW_NUMBER
-            elif kind == _STR:
+            elif kind == STR:
                 if signal["prim"] == NUMBER:
                     cause = _MISMATCH
                 else:
@@ -320,11 +213,11 @@ def take(data, at, kind, whole, number, first, last, t, n, ops, rows, letters, f
                         if signal["prim"] != TEXT:
                             signal["prim"] = NEW_TEXT
         elif op["code"] == _STAMP:
-            if kind == _INT and whole > 0:
+            if kind == INT and whole > 0:
                 value = (t - whole) / 1e9
-            elif kind == _FLOAT and number > 0.0 and number < _MAX_SECONDS:
+            elif kind == FLOAT and number > 0.0 and number < _MAX_SECONDS:
                 value = (t - np.int64(number * 1e9)) / 1e9
-            elif kind == _EXT and data[at - 1] == 255:
+            elif kind == EXT and data[at - 1] == 255:
                 value = timestamp_age(data, at, whole, t)
             if not math.isnan(value):
                 cause = _NONE
@@ -378,7 +271,7 @@ def take_bin(data, at, size, node, t, n, nodes, ops, rows, letters, filled, valu
             number = load_number(data, at + index * width, prim, False)
             first = np.int64(nodes[child]["op"])
             last = first + nodes[child]["ops"]
-            take(data, at, np.int64(_FLOAT), np.int64(0), number, first, last, t, n, ops, rows, letters, filled, out)
+            take(data, at, np.int64(FLOAT), np.int64(0), number, first, last, t, n, ops, rows, letters, filled, out)
 
 
 @outlined
@@ -436,15 +329,15 @@ def numbers(data, at, end, count, is_map, values, work):  # type: ignore[no-unty
     for i in range(entries):
         kind, size, number, at = token(data, at, end)
         if not is_map:
-            if kind > _FLOAT:
+            if kind > FLOAT:
                 return np.int64(-1)
             values[i] = number
         elif i & 1:
-            if kind > _FLOAT:
+            if kind > FLOAT:
                 return np.int64(-1)
             values[i >> 1] = number
         else:
-            if kind != _STR:
+            if kind != STR:
                 return np.int64(-1)
             for j in range(0, i, 2):
                 if work[j + 1] == size:
@@ -466,7 +359,7 @@ def stamp_pair(data, at, end, is_map):  # type: ignore[no-untyped-def]
     for i in range(4 if is_map else 2):
         kind, whole, _, at = token(data, at, end)
         if is_map and i & 1 == 0:
-            if kind != _STR or whole < 3 or whole > 8:
+            if kind != STR or whole < 3 or whole > 8:
                 return np.int64(-1), np.int64(-1)
             # sec, secs; nsec, nsecs, nanosec, nanosecs: what is left without an s at the end
             bare = whole - 1 if data[at + whole - 1] == 115 else whole
@@ -477,7 +370,7 @@ def stamp_pair(data, at, end, is_map):  # type: ignore[no-untyped-def]
                 return np.int64(-1), np.int64(-1)
             which = 0 if bare == 3 else 1
             at += whole
-        elif kind != _INT:
+        elif kind != INT:
             return np.int64(-1), np.int64(-1)
         else:
             if not is_map:
