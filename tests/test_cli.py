@@ -409,3 +409,26 @@ def test_ctrl_c_stops_a_survey(long_recording: tuple[Path, Path]) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors
+
+
+def test_warm_tells_a_terminal_how_far_it_is(root: Path, plane: Path) -> None:
+    """On a terminal `warm` names what it compiles; elsewhere only the last line is printed, for what the envelope needs."""
+    command = [str(BIN / "edge-monitor"), "warm", str(plane)]
+    ours, theirs = os.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=theirs) as child:
+        os.close(theirs)
+        shown = b""
+        try:
+            while part := os.read(ours, 4096):
+                shown += part
+        except OSError:  # the terminal's other end is closed
+            pass
+        assert child.stdout is not None
+        said = child.stdout.read().decode()
+    os.close(ours)
+    assert child.returncode == 0
+    assert b"compiling the layout" in shown and b"compiling the engine" in shown
+    assert said.startswith("2 kernels ready in ")
+    piped = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300, check=False)
+    assert (piped.stderr, piped.stdout[:18]) == ("", "2 kernels ready in")
