@@ -83,6 +83,7 @@ class World:
     def restart(self, seen: int, now: int, *, same_boot: bool = True) -> None:
         """The monitor is killed at ``seen`` and started again at ``now``, from its journal alone."""
         self.machine = rebuild(self.spec, self.gates, self.told, seen=seen, now=now, same_boot=same_boot)
+        self.told.append(("monitor.started", now, {"seen_ns": seen, "same_boot": same_boot}))
         self.seen = Command()
 
     def _do(self, order: AcceptHandover | CancelHandover | RefuseHandover | RequestHandover) -> Answer:

@@ -391,6 +391,19 @@ def test_a_step_of_the_clock_keeps_what_was_left() -> None:
     acts = world.until(500 * S)
     assert brief(acts)[0] == (15 * S, "handover.timeout")
     assert acts[0].metrics.transition == 10 * S
+    world = demanded()
+    world.jump(9 * S, -5 * S)
+    assert world.accept(10 * S, "monitor-1").acts[0].t_effective == 10 * S
+    world = driving()
+    world.see(5 * S, "unknown")  # to be seen again by 7 s
+    world.jump(3 * S, -3 * S)
+    assert brief(world.until(4 * S)) == [(4 * S, "mrm.start")]  # to be reached by 7 s
+    world.jump(1 * S, -4 * S)
+    assert brief(world.until(500 * S)) == [(3 * S, "mrm.failed")]
+    world = driving()
+    world.see(5 * S, "human")  # to be signed by 65 s
+    world.jump(1 * S, -6 * S)
+    assert brief(world.until(500 * S)) == [(59 * S, "handover.timeout")]
 
 
 def test_a_suspend_expires_handovers_in_order() -> None:
@@ -489,6 +502,18 @@ def test_another_boot_expires_what_was_open() -> None:
     acts = world.machine.advance(4 * S, 4 * S)
     assert brief(acts) == [(3 * S, "handover.timeout"), (3 * S, "mrm.start")]
     assert acts[0].metrics.no_controller == Span(0, None, False)
+
+
+def test_signatures_are_waited_for_across_boots() -> None:
+    """What was left to a signature is left to it after two reboots, each with a clock of its own."""
+    world = demanded()
+    world.see(12 * S, "human")  # to be signed within 60 s
+    world.restart(22 * S, 1 * S, same_boot=False)
+    world.see(2 * S, "human")
+    world.restart(11 * S, 5000 * S, same_boot=False)
+    assert world.machine.pending["monitor-1"][2] == (5000 + 60 - 10 - 10) * S
+    world.see(5001 * S, "human")
+    assert world.accept(5039 * S, "monitor-1").acts[0].attestation == "signed"
 
 
 def test_restarts_are_invisible_to_deadlines() -> None:

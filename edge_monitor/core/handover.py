@@ -109,10 +109,9 @@ class Handover:
             due = self.due
             if due is None or due > until or (due == until and not inclusive):
                 break
-            t = due if self.now is None else max(due, self.now)
-            self.reach(t)
-            self._fire(due, t, decided, acts)
-            self._demand(t, decided, acts)
+            self.reach(due)
+            self._fire(due, decided, acts)
+            self._demand(due, decided, acts)
         self.reach(until)
         return acts
 
@@ -163,21 +162,21 @@ class Handover:
             limit = None if o.terms.limit is None else o.terms.limit + jump
             o.terms = replace(o.terms, requested=o.terms.requested + jump, limit=limit)
 
-    def _fire(self, due: int, t: int, decided: int, acts: list[Act]) -> None:
+    def _fire(self, t: int, decided: int, acts: list[Act]) -> None:
         """Act on one deadline: at equal times a lost controller first, then the manoeuvre, the handover, signatures."""
-        if self.lost is not None and self.lost.due == due:
+        if self.lost is not None and self.lost.due == t:
             self.lost.due = None
             self._ask_mrm(f"nobody is known to be in command: {self.lost.cause}", t, decided, acts)
-        elif self.mrm == due and not (self.open and self.open.terms.to == "fallback" and self.open.due == due):
+        elif self.mrm == t and not (self.open and self.open.terms.to == "fallback" and self.open.due == t):
             self.mrm = None
             self._tell(acts, "mrm.failed", t, decided, cause=f"no fallback within {self.spec.mrm_within / 1e9:g} s")
-        elif self.open is not None and self.open.due == due:
+        elif self.open is not None and self.open.due == t:
             terms, phase = self.open.terms, self.open.phase
             self._end("handover.timeout", f"no {phase} in time", t, decided, acts, phase=phase)
             if terms.demand:
                 self._ask_mrm(f"{terms.id}: no {phase} in time", t, decided, acts, terms)
         else:
-            id_ = next(id_ for id_, (_, _, when) in self.pending.items() if when == due)
+            id_ = next(id_ for id_, (_, _, when) in self.pending.items() if when == t)
             self._missing(id_, t, decided, acts)
 
     def _missing(self, id_: str, t: int, decided: int, acts: list[Act], cause: str = "no signature in time") -> None:

@@ -12,7 +12,8 @@ from .handover_terms import MONITOR, Account, Lost, Open, Terms
 
 #: Types of the events that :func:`rebuild` reads; others may be among them.
 READ = (
-    "authority.changed", "clock.jump", "handover.requested", "handover.accepted", "handover.refused", "handover.timeout",
+    "monitor.started", "authority.changed", "clock.jump",
+    "handover.requested", "handover.accepted", "handover.refused", "handover.timeout",
     "handover.completed", "handover.cancelled", "override.start", "override.end", "mrm.start", "mrm.succeeded", "mrm.failed",
 )  # fmt: skip
 
@@ -31,15 +32,30 @@ def rebuild(
     """The machine as ``told`` left it, started again at ``now``.
 
     ``told``: the journal's events in order. ``seen``: the time of its last record, up to which the vehicle was watched.
+    An earlier restart among them is told as ``monitor.started`` with ``seen_ns`` and ``same_boot`` in the payload, which
+    the caller takes from the record before it: the same two things of that restart.
+
     What fell due while nobody watched fires at its own time with the first :meth:`~.Handover.advance`. Who commands is
     unknown until it is observed, and counts as lost since ``seen``. In another boot the clock is another one: an open
     handover has expired at ``now``, an MRM and signatures have what was left to them.
     """
     machine = Handover(spec, gates)
     for name, t, payload in told:
-        _follow(machine, name, t, payload)
+        if name == "monitor.started":
+            _restart(machine, payload["seen_ns"], t, same_boot=payload["same_boot"])
+        else:
+            _follow(machine, name, t, payload)
+    _restart(machine, seen, now, same_boot=same_boot)
+    return machine
+
+
+def _restart(machine: Handover, seen: int, now: int, *, same_boot: bool) -> None:
+    """Nobody watched from ``seen`` to ``now``."""
     seen = seen if machine.now is None else max(seen, machine.now)
     machine.book(seen)
+    lost = machine.lost
+    if lost is not None and lost.due is not None and lost.due < seen:
+        lost.due = None  # it has fired, and found a manoeuvre asked for
     if not same_boot:
         machine.shift(now - seen)
         if machine.open is not None:
@@ -49,11 +65,10 @@ def rebuild(
     machine.now = min(seen, now)
     machine.observed = InCommand()
     if machine.responsible:
-        machine.lost = Lost(seen, machine.responsible, "unknown", now + spec.lost_after)
+        machine.lost = Lost(seen, machine.responsible, "unknown", now + machine.spec.lost_after)
         machine.responsible = ""
-    elif machine.lost is not None:
-        machine.lost.cause = "unknown"
-    return machine
+    elif lost is not None:
+        lost.cause = "unknown"
 
 
 def _follow(machine: Handover, name: str, t: int, payload: Mapping[str, Any]) -> None:
