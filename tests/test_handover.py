@@ -362,6 +362,26 @@ def test_a_vehicle_out_of_service_is_no_lost_controller() -> None:
     assert brief(world.until(14 * S)) == [(14 * S, "mrm.start")]
 
 
+def test_unknown_and_out_of_service_follow_each_other() -> None:
+    """A vehicle that turns out to be inactive was not lost; in a handover it still is. One that was inactive is not lost."""
+    world = driving()
+    world.see(5 * S, "unknown")
+    world.see(6 * S, "none")
+    assert world.until(500 * S) == []
+    assert world.see(501 * S, "human") == []
+    world = demanded()
+    world.see(11 * S, "unknown")
+    world.see(12 * S, "none")
+    assert brief(world.until(13 * S)) == [(13 * S, "mrm.start")]
+    assert brief(world.see(14 * S, "human")) == [(14 * S, "mrm.failed"), (14 * S, "handover.completed")]
+    assert world.acts[-1].metrics.no_controller == Span(1500 * MS, 3500 * MS, False)
+    world = driving()
+    world.see(5 * S, "none")
+    world.see(6 * S, "unknown")
+    assert world.until(500 * S) == []
+    assert world.see(501 * S, "human") == []
+
+
 def test_spans_have_bounds() -> None:
     """Time with nobody in command is known up to the age of observations, and what can't be seen is never 0."""
     world = demanded()
