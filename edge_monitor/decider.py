@@ -7,7 +7,9 @@ fed is what the black box records.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -15,15 +17,28 @@ import numpy as np
 
 from . import __version__, events
 from .core.advance import JUMP_NS
-from .core.authority import Authority
+from .core.authority import Authority, Change
 from .core.check_spec import CheckSpec
+from .core.commands import Command, EndMission, ResetLatch, RestoreLatch, Waive, WithdrawWaiver
 from .core.engine import Engine
 from .core.gates import Decision, Gates, instants
+from .core.handover import Handover
+from .core.handover_terms import Act
 from .core.layout.text import TextTable
 from .core.messages import Damage
 from .core.plan import Plan
-from .core.samples import UNSEEN, TransitionKind
+from .core.samples import (
+    ITEM_MISSION_END,
+    ITEM_RESET_LATCH,
+    ITEM_SET_LATCH,
+    ITEM_SHIFT,
+    SAMPLE,
+    UNSEEN,
+    TransitionKind,
+    Verdict,
+)
 from .envelope import Envelope
+from .envelope.drift import Drift
 from .events import Event
 from .whereabouts import Whereabouts, Witness
 
@@ -54,7 +69,7 @@ def constants(envelope: Envelope) -> list[str]:
 
 
 class Decider:
-    """Engine, authority, gates, declared domain and hard cases over one stream of items.
+    """Engine, authority, gates, handover, declared domain and hard cases over one stream of items and commands.
 
     Deterministic: no clock, no randomness; the same items give the same events and ``engine.digest()``, however they are
     cut into calls.
@@ -79,8 +94,10 @@ class Decider:
             references=envelope.reference_digests,
         )
         self.engine = Engine(self.plan)
-        self.gates = Gates(envelope.gates, [check.name for check in envelope.checks])
+        severities = {check.name: check.severity for check in envelope.checks}
+        self.gates = Gates(envelope.gates, [check.name for check in envelope.checks], severities)
         self.authority = Authority(spec, names, text=self._text, label=self._label) if spec else None
+        self.handover = Handover(envelope.handover, envelope.gates) if envelope.handover else None
         self.whereabouts = Whereabouts(envelope, witness)
         self.miner = _miner(envelope)
         self._by_name = {signal.name: signal for signal in envelope.signals}
@@ -88,6 +105,7 @@ class Decider:
         self._leases = {gate.name: gate.lease for gate in envelope.gates}
         self.started = False
         self._beat = 0  # when the next heartbeat is due, ns
+        self._drifting: set[int] = set()  # drift checks in an episode
         self._damaged = 0  # parts that could not be read, in all
         self.told = 0  #: events so far; the next one has this number
         self.damages: list[Damage] = []
@@ -112,6 +130,14 @@ class Decider:
             return []
         return self._told([events.from_damage(damage, self.now)])
 
+    def command(self, order: Command) -> tuple[list[Event], str]:
+        """Carry out a command at its time; one that is late acts now. Answers the events that it led to, and why it was not
+        carried out (empty where it was)."""
+        order = replace(order, t=max(order.t, self.now))
+        found = self._begin(order.t) + self._beats(order.t) + self._reach(order.t)
+        done, refused = self._obey(order)
+        return self._told(found + done), refused
+
     def until(self, t: int) -> list[Event]:
         """Promise that nothing earlier than ``t`` (ns) will come: deadlines before it take effect."""
         return self._told(self._begin(t) + self._beats(t) + self._reach(t))
@@ -127,22 +153,32 @@ class Decider:
 
     def snapshot(self) -> bytes:
         """All state, for :meth:`restore`: from there on the same items give the same events."""
-        machines = [self.gates.snapshot(), self.authority.snapshot() if self.authority else None]
-        own = [self.started, self._beat, self._damaged, self.told]
+        machines = [
+            self.gates.snapshot(),
+            self.authority.snapshot() if self.authority else None,
+            self.handover.snapshot() if self.handover else None,
+            self.miner.snapshot() if self.miner else None,
+        ]
+        own = [self.started, self._beat, self._damaged, self.told, sorted(self._drifting)]
         return msgspec.msgpack.encode([self.engine.snapshot(), *machines, self.whereabouts.snapshot(), *own])
 
     def restore(self, snapshot: bytes) -> None:
         """Take over a snapshot of a decider of the same envelope. Raises ``ValueError`` where it is none."""
         try:
-            engine, gates, authority, whereabouts, started, beat, damaged, told = msgspec.msgpack.decode(snapshot)
+            engine, gates, authority, handover, miner, whereabouts, *own = msgspec.msgpack.decode(snapshot)
+            self.started, self._beat, self._damaged, self.told, drifting = own
+            self._drifting = set(drifting)
             self.engine.restore(engine)
             self.gates.restore(gates)
             if self.authority is not None:
                 self.authority.restore(authority)
+            if self.handover is not None:
+                self.handover.restore(handover)
+            if self.miner is not None:
+                self.miner.restore(miner)
             self.whereabouts.restore(whereabouts)
-        except (msgspec.MsgspecError, TypeError) as error:
+        except (msgspec.MsgspecError, TypeError, KeyError, IndexError) as error:
             raise ValueError(f"no snapshot of a decider of this envelope: {error}") from None
-        self.started, self._beat, self._damaged, self.told = bool(started), int(beat), int(damaged), int(told)
 
     def start(self, t: int) -> list[Event]:
         """Begin the stream at ``t`` (ns), unless it has begun: its first event, and the first decisions."""
@@ -165,7 +201,8 @@ class Decider:
         started = Event("monitor.started", envelope.id, t, t, "negligible", payload, claim=envelope.claim)
         early = [events.from_damage(damage, t) for damage in self.damages]
         self.whereabouts.start(t)
-        return [started, *early, *self._decisions(self.gates.start(t))]
+        first_decisions = self.gates.start(t)
+        return [started, *early, *self._decisions(first_decisions), *self._handed(t, t, (), first_decisions)]
 
     def _told(self, found: list[Event]) -> list[Event]:
         self.told += len(found)
@@ -234,7 +271,7 @@ class Decider:
         if self.miner is not None:
             yield from self._captures(self.miner.step(rows))
         yield from map(events.from_odd, self.whereabouts.advance(t, decided))
-        yield from self._decisions(self.gates.advance(t, decided))
+        yield from self._between(self.gates.advance(t, decided))
         kinds = rows["kind"].tolist()
         inputs: dict[str, list[np.void]] = {}
         for kind, row in zip(kinds, rows, strict=True):
@@ -246,14 +283,28 @@ class Decider:
         for group in inputs.values():
             yield events.from_inputs(group, self.envelope.signals)
         yield from map(events.from_odd, self.whereabouts.step(rows))
-        if self.authority is not None:
-            for change in self.authority.step(rows):
-                yield events.from_change(change)
+        changes = self.authority.step(rows) if self.authority is not None else []
+        yield from map(events.from_change, changes)
         for kind, row in zip(kinds, rows, strict=True):
             if kind in (CHECK, LATCH):
                 spec = self.envelope.checks[row["subject"]]
                 yield events.from_check(row, spec, self._state(spec, float(row["value"])))
-        yield from self._decisions(self.gates.step(rows))
+                if kind == CHECK and spec.kind == "drift":
+                    yield from self._drift(row, spec)
+        decisions = self.gates.step(rows)
+        yield from self._decisions(decisions)
+        jump = sum(round(float(row["value"]) * 1e9) for row in rows[rows["kind"] == CLOCK])
+        yield from self._handed(t, decided, changes, decisions, jump)
+
+    def _drift(self, row: np.void, spec: CheckSpec) -> Iterator[Event]:
+        """An episode of drift begins when its check fails, and ends when it passes: what is unknown between ends nothing."""
+        subject, verdict = int(row["subject"]), int(row["verdict"])
+        if verdict == Verdict.UNKNOWN or (verdict == Verdict.FAIL) == (subject in self._drifting):
+            return
+        self._drifting ^= {subject}
+        model = self.envelope.models[spec.name]
+        assert isinstance(model, Drift)
+        yield events.from_drift(row, spec, model.detector, model.value_ns, model.calibrated)
 
     def _waiting(self, t: int, *, inclusive: bool = False) -> list[Event]:
         """What hard cases, domain and gates waited for until ``t``."""
@@ -261,8 +312,11 @@ class Decider:
         if self.miner is not None:
             captures = self.miner.finish(t, t) if inclusive else self.miner.advance(t, t)
         changes = self.whereabouts.advance(t, t, inclusive=inclusive)
-        decisions = self.gates.advance(t, t, inclusive=inclusive)
-        return [*self._captures(captures), *map(events.from_odd, changes), *self._decisions(decisions)]
+        found = [*self._captures(captures), *map(events.from_odd, changes)]
+        found += self._between(self.gates.advance(t, t, inclusive=inclusive))
+        if self.handover is not None:
+            found += self._acts(self.handover.advance(t, t, inclusive=inclusive))
+        return found
 
     def _captures(self, captures: list[Capture]) -> Iterator[Event]:
         spec = self.envelope.hard_cases
@@ -275,7 +329,71 @@ class Decider:
                 mode = self._text(name, capture.mode) or self._label(name, capture.mode)
             yield events.from_capture(capture, self.envelope.signals[score.signal], score.topic, mode)
 
+    def _between(self, decisions: list[Decision]) -> Iterator[Event]:
+        """Decisions that time alone led to, and what handover makes of each, in order of time."""
+        for t, group in groupby(decisions, key=lambda decision: decision.t_effective):
+            together = list(group)
+            if self.handover is not None:
+                yield from self._acts(self.handover.advance(t, together[0].t_decided))
+            yield from self._decisions(together)
+            yield from self._handed(t, together[0].t_decided, (), together)
+        yield from self._decisions([])
+
+    def _handed(
+        self, t: int, decided: int, changes: Sequence[Change], decisions: Sequence[Decision], jump: int = 0
+    ) -> Iterator[Event]:
+        """What an instant means for the handover of command."""
+        if self.handover is not None:
+            yield from self._acts(self.handover.step(t, decided, changes=changes, decisions=decisions, jump=jump))
+
+    def _acts(self, acts: list[Act]) -> Iterator[Event]:
+        if acts:
+            command = self.authority.command if self.authority is not None else None
+            seen = {
+                "mode": command.mode if command is not None else "",
+                "gates": {name: "GO" if go else "NO_GO" for name, go in self.gates.state().items()},
+                "samples": int(self.engine.head["samples"]),
+                "dropped_out_of_order": int(self.engine.head["dropped"]),
+            }
+            for act in acts:
+                yield events.from_handover(act, seen)
+
+    def _obey(self, order: Command) -> tuple[list[Event], str]:
+        if isinstance(order, (Waive, WithdrawWaiver)):
+            ruling = self.gates.command(order)
+            return [*self._between(ruling.decisions)], ruling.refused
+        if isinstance(order, (ResetLatch, RestoreLatch, EndMission)):
+            return self._unlatch(order)
+        if self.handover is None:
+            return [], "the envelope has no section `handover`: nothing can be handed over"
+        answer = self.handover.command(order)
+        return [*self._acts(answer.acts)], answer.refused
+
+    def _unlatch(self, order: ResetLatch | RestoreLatch | EndMission) -> tuple[list[Event], str]:
+        """Commands about latches are items of the engine; who gave them is added to the events."""
+        item = np.zeros(1, SAMPLE)
+        item["t"] = order.t
+        if isinstance(order, EndMission):
+            item["flags"] = ITEM_MISSION_END << ITEM_SHIFT
+        else:
+            names = [check.name for check in self.envelope.checks]
+            if order.check not in names:
+                return [], f"the envelope has no check `{order.check}`"
+            item["signal"] = names.index(order.check)
+            kind = ITEM_RESET_LATCH if isinstance(order, ResetLatch) else ITEM_SET_LATCH
+            item["flags"] = kind << ITEM_SHIFT
+        found = self._events(self.engine.advance(item))
+        if isinstance(order, RestoreLatch):
+            return found, ""
+        by = {"person": order.person, "reason": order.reason}
+        found = [replace(e, payload={**e.payload, **by}) if e.type == "latch.reset" else e for e in found]
+        if isinstance(order, ResetLatch) and not any(event.type == "latch.reset" for event in found):
+            return found, f"the latch of `{order.check}` is not set, or its condition has not cleared"
+        return found, ""
+
     def _decisions(self, decisions: list[Decision]) -> Iterator[Event]:
+        for change in self.gates.waiver_changes():
+            yield events.from_waiver(change, self._checks)
         for decision in decisions:
             yield events.from_decision(decision, self._checks, self._leases[decision.gate])
 

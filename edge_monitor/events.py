@@ -112,6 +112,30 @@ def from_check(row: np.void, spec: CheckSpec, state: str = "") -> Event:
     )  # fmt: skip
 
 
+def from_drift(row: np.void, spec: CheckSpec, detector: str, value_ns: int, calibrated: bool) -> Event:
+    """``drift.detected`` or ``drift.resolved``, of a drift check's TRANSITION row.
+
+    ``value_ns``: time between two of the detector's values; 0 where it is not known. ``calibrated``: its false alarms are
+    promised.
+    """
+    failed = int(row["verdict"]) == Verdict.FAIL
+    t = int(row["t_effective"])
+    payload: Payload = {
+        "detector": detector,
+        "calibrated": calibrated,
+        "statistic": number(row["value"]),
+        "limit": number(row["limit"]),
+        "margin": number(row["margin"]),
+        "signals": list(spec.signals),
+    }
+    onset = int(row["onset"])
+    if onset and value_ns:
+        payload |= {"onset_ns": t - onset * value_ns, "onset_s": (t - onset * value_ns) / 1e9}
+    severity = spec.severity if failed else "negligible"
+    name = "drift.detected" if failed else "drift.resolved"
+    return Event(name, spec.name, t, int(row["t_decided"]), severity, payload, (spec.name,), spec.hazard, spec.claim)
+
+
 def from_inputs(rows: list[np.void], signals: tuple[Signal, ...]) -> Event:
     """One event for the signals of one topic that were lost, or restored, at one instant."""
     lost = rows[0]["verdict"] == Verdict.UNKNOWN

@@ -14,11 +14,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from .core.commands import from_payload
 from .core.messages import Damage
 from .core.samples import SAMPLE
 from .decider import Decider, constants
 from .envelope import Envelope
-from .errors import VerificationError
+from .errors import UsageError, VerificationError
 from .events import Event
 from .journal.records import Record, encode_payload
 from .journaling import entry
@@ -150,9 +151,11 @@ class _Run:
                 yield from decider.start(t) if item.kind == Kind.START else decider.until(t)
             elif item.kind == Kind.DAMAGE:
                 yield from decider.damage(msgspec.msgpack.decode(payload, type=Damage))
+            elif item.kind == Kind.COMMAND:
+                yield from decider.command(from_payload(msgspec.msgpack.decode(payload)))[0]
             elif item.kind == Kind.FINISH:
                 yield from decider.finish()
-        except (ValueError, IndexError, TypeError, struct.error, msgspec.MsgspecError) as error:
+        except (ValueError, IndexError, TypeError, struct.error, msgspec.MsgspecError, UsageError) as error:
             raise self._differ(f"the tape holds what was never recorded: {error}") from None
 
     def _snapshot(self, payload: bytes) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from .core import layout
 from .core.authority import Authority
+from .core.commands import Command
 from .core.engine import Engine
 from .core.gates import Gates
 from .core.layout import Extractor
@@ -81,6 +82,10 @@ class Monitor:
         items["signal"] = signals
         items["flags"] = int(cause) | (ITEM_SOURCE_STATUS << ITEM_SHIFT)
         return self._door.take(items)
+
+    def command(self, order: Command) -> tuple[list[Event], str]:
+        """Carry out a command; answers events, and why it was not carried out (empty where it was)."""
+        return self._door.command(order)
 
     def until(self, t: int) -> list[Event]:
         """Promise that nothing earlier than ``t`` (ns) will come: deadlines before it take effect."""

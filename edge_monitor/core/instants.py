@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .checks.dispatch import evaluate
+from .checks.dispatch import DRIFT, evaluate
 from .jit import inlined
 from .samples import FLAG_INSTANT_END, FLAG_LATCHED, NEVER, UNSEEN, Cause, TransitionKind, Verdict
 
@@ -29,7 +29,7 @@ def emit(out, n, t, decided, kind, subject, verdict, cause, previous, margin, va
     row["value"] = value
     row["limit"] = limit
     row["flags"] = flags
-    row["reserved"] = 0
+    row["onset"] = 0
     return n + 1
 
 
@@ -131,6 +131,8 @@ def settle(i, t, decided, after, m, out, n):  # type: ignore[no-untyped-def]
             limit,
             FLAG_LATCHED if state["latched"] != 0 else 0,
         )
+        if verdict == FAIL and check["code"] == DRIFT:
+            out[n - 1]["onset"] = state["n2"]
         if verdict == FAIL and check["latch"] != 0 and state["latched"] == 0:
             state["latched"] = 1
             n = emit(out, n, t, decided, LATCH, i, FAIL, NONE, PASS, margin, value, limit, FLAG_LATCHED)

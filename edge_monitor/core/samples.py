@@ -19,6 +19,7 @@ MESSAGE = np.dtype([("t", "<i8"), ("start", "<i8"), ("size", "<i4"), ("channel",
 
 #: One change that the engine decided (56 bytes). ``kind``: :class:`TransitionKind`; ``subject``: index of the check or
 #: signal. ``margin`` and ``limit`` are NaN where the check has none. ``flags``: ``FLAG_LATCHED``, ``FLAG_INSTANT_END``.
+#: ``onset``: values (samples or blocks) since the likeliest change, of a drift check that dates it; else 0.
 TRANSITION = np.dtype(
     [
         ("t_effective", "<i8"),
@@ -32,7 +33,7 @@ TRANSITION = np.dtype(
         ("cause", "u1"),
         ("previous", "u1"),
         ("flags", "<i4"),
-        ("reserved", "<i4"),
+        ("onset", "<i4"),
     ]
 )
 

@@ -112,6 +112,20 @@ class Drift(CheckModel):
         default_factory=dict, description="the detector's own numbers, such as `{delta: 0.002}`; see its page"
     )
 
+    @property
+    def calibrated(self) -> bool:
+        """Are its false alarms promised?"""
+        return not FREE.intersection((self.detector,)) and bool(self._table()[pipeline.CALIBRATED])
+
+    @property
+    def value_ns(self) -> int:
+        """Time between two values of the detector, ns; 0 where no reference says it."""
+        baseline = self.reference.baseline if self.reference else None
+        if baseline is None:
+            return 0
+        single = self.detector in baselines.SINGLE or self.detector in baselines.PLAIN
+        return round((1 if single else int(baseline.header["block"])) * float(baseline.header["period_s"]) * 1e9)
+
     def findings(self, signals: Signals) -> Iterator[Finding]:
         if self.fail_for:
             yield Finding(("fail_for",), "has no meaning for drift: an alarm is an instant")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from ..core.commands import Command
 from ..core.layout import Extractor
 from ..core.layout.text import TextTable
 from ..core.messages import Damage
@@ -60,6 +61,11 @@ class Recorder:
         """As the decider's."""
         self._write(Kind.DAMAGE, msgspec.msgpack.encode(damage))
         return self.decider.damage(damage)
+
+    def command(self, order: Command) -> tuple[list[Event], str]:
+        """As the decider's."""
+        self._write(Kind.COMMAND, _encode(order.payload()))
+        return self.decider.command(order)
 
     def finish(self) -> list[Event]:
         """As the decider's."""

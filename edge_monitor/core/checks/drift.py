@@ -1,6 +1,7 @@
 """``drift``: a detector on one signal, under the reference of the mode that another signal tells.
 
-State: ``n0`` time of the last known sample, ``n1`` samples seen; the rest is the pipeline's, in the pool.
+State: ``n0`` time of the last known sample, ``n1`` samples seen, ``n2`` values since the likeliest change (FOCuS); the
+rest is the pipeline's, in the pool.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import math
 
 from ..check_spec import CheckSpec
 from ..drift import vector
+from ..drift.focus import SINCE
 from ..drift.pipeline import (
     ADWIN,
     ALARM,
@@ -17,6 +19,7 @@ from ..drift.pipeline import (
     DETECTORS,
     DIMENSIONS,
     EDETECTOR,
+    FOCUS,
     GAP_NS,
     HEAD,
     MAHALANOBIS,
@@ -28,6 +31,7 @@ from ..drift.pipeline import (
     READY,
     RESOLVE,
     ROW,
+    STATE,
     STRIDE,
     VALUE,
     absorb,
@@ -67,6 +71,7 @@ def judged(state, table, start, row, pool, q):  # type: ignore[no-untyped-def]
         value = math.log10(value) if value > 1.0 else 0.0
         limit = math.log10(limit)
     alarm = pool[q + ALARM] != 0
+    state["n2"] = int(pool[q + STATE + SINCE]) if detector == FOCUS else 0
     whole = limit
     if state["known"] == FAIL and not alarm:
         limit = limit * table[start + RESOLVE]
