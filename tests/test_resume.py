@@ -40,6 +40,8 @@ PARAMS = {
     "adwin": adwin.adwin_params(),
     "page_hinkley": compat.page_hinkley_params(threshold=15.0),
     "kswin": compat.kswin_params(0.0005),
+    "mahalanobis": edetector.edetector_params(500.0, (1.6, 2.6, 3.8), (0.21, 0.08, 0.03)),
+    "mmd": vector.mmd_params(0.7, 16, 0.4, 0.1),
 }
 #: Every temporal operator, with and without a window, late and not; each is read as held and as pointwise.
 FORMULAS = {
@@ -65,7 +67,12 @@ EXPRESSIONS = {
     "joined": "max(x, y) * min(x, -y) / (abs(lagged) + 1)",
     "late": "lag(joined, 60 ms)",
 }
-VECTORS = vector.mmd_params(0.35, np.random.default_rng(8).normal(size=(50, 2)), 16, 0.1, 0.02)
+#: Of the two signals that vector detectors watch: inverse covariance, and weights and phases of random features.
+_RNG = np.random.default_rng(8)
+MATRICES = {
+    "mahalanobis": [1.1, -0.2, -0.2, 1.2],
+    "mmd": [*_RNG.normal(size=32).tolist(), *_RNG.uniform(0, 6.28, 16).tolist()],
+}
 
 
 @cache
@@ -78,7 +85,11 @@ def plan() -> Plan:
         signals.append(Signal(name, "", max_age=200 * MS, watch="change", expr=tree))
     known = {signal.name: signal for signal in signals}
     checks = []
+    for name in MATRICES:
+        checks += vector_checks(name)
     for name, code in pipeline.DETECTORS.items():
+        if name in MATRICES:
+            continue
         source = "k" if name == "multinomial" else "x"
         feed = pipeline.MAGNITUDE if name == "edetector" else pipeline.SHIFT
         plain = pipeline.pack(code, [pipeline.Row(PARAMS[name])], feed=feed, block=5 if name == "edetector" else 1)
@@ -99,6 +110,29 @@ def plan() -> Plan:
     for name in EXPRESSIONS:
         checks.append(CheckSpec(f"{name}_low", "bounds", (name,), {"max": 1.0, "leave_max": 0.8}))
     return Plan.build(signals, checks)
+
+
+def vector_checks(name: str) -> list[CheckSpec]:
+    """A detector of two signals, plain and behind modes and an autoregression."""
+    block = 1 if name == "mmd" else 3
+
+    def row(mode: float, centre: float, phi: tuple[float, ...]) -> pipeline.Row:
+        return vector.vector_row(
+            PARAMS[name], (centre, 0.0), (1.0, 0.9), (1.0, 1.0), (0.0, 0.1), (phi, phi), MATRICES[name], mode
+        )
+
+    tables = {"": [row(0.0, 0.0, ())], "_piped": [row(1.0, 0.0, (0.2, 0.1)), row(2.0, 0.2, (0.1, 0.0))]}
+    gaps = {"gap_ns": 15 * MS, "block_ns": 60 * MS}
+    return [
+        CheckSpec(
+            name + suffix,
+            "drift",
+            ("x", "y", "mode")[: 2 + (suffix != "")],
+            table=pipeline.pack(pipeline.DETECTORS[name], rows, block=block, dimensions=2, **gaps),
+            pass_for=200 * MS,
+        )
+        for suffix, rows in tables.items()
+    ]
 
 
 def stream() -> np.ndarray:
@@ -126,33 +160,19 @@ def middle(items: np.ndarray) -> int:
     return next(k for k in range(len(items) // 2, len(items)) if items[k - 1]["flags"] == 0)
 
 
-def vectors() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What the detector over vectors sees; where its answers go."""
-    x = np.random.default_rng(12).normal(size=(600, 2))
-    x[150:250] += 3
-    x[400:500] += 3
-    return x, np.empty(600), np.zeros(600, np.uint8)
-
-
-def rest(engine: Engine, state: np.ndarray) -> bytes:
-    """The second half from here: rows, digest, and the vectors' statistics, alarms and state."""
+def rest(engine: Engine) -> bytes:
+    """The second half from here: rows and digest."""
     items = stream()
     rows = engine.advance(items[middle(items) :])
     rows = np.concatenate([rows, engine.finish(int(items[-1]["t"]) + 3 * S)])
-    x, statistic, alarm = vectors()
-    vector.mmd_many(x[300:], np.array(VECTORS), state, statistic[300:], alarm[300:])
-    return rows.tobytes() + engine.digest().encode() + statistic[300:].tobytes() + alarm.tobytes() + state.tobytes()
+    return rows.tobytes() + engine.digest().encode()
 
 
-def first_half() -> tuple[Engine, np.ndarray, np.ndarray, np.ndarray]:
-    """An engine after the first half, its rows; the detector over vectors after its own, and its alarms."""
+def first_half() -> tuple[Engine, np.ndarray]:
+    """An engine after the first half, and its rows."""
     items = stream()
     engine = Engine(plan())
-    rows = engine.advance(items[: middle(items)])
-    state = np.zeros(vector.mmd_state(16))
-    x, statistic, alarm = vectors()
-    vector.mmd_many(x[:300], np.array(VECTORS), state, statistic[:300], alarm[:300])
-    return engine, rows, state, alarm
+    return engine, engine.advance(items[: middle(items)])
 
 
 def changes(rows: np.ndarray) -> dict[str, int]:
@@ -178,7 +198,7 @@ def test_nothing_is_left_out() -> None:
     ]
     assert {part.op for tree in trees for part in parts(tree)} == term.ALL - {"text"}  # a text is a number by then
     assert set(plan().nodes["op"].tolist()) == set(range(program.DIFF + 1))
-    engine, before, _, alarm = first_half()
+    engine, before = first_half()
     assert engine.head["open"] == 1
     fresh = Engine(plan())
     for row, spec in zip(plan().checks, plan().check_specs, strict=True):
@@ -190,7 +210,6 @@ def test_nothing_is_left_out() -> None:
     items = stream()
     after = engine.advance(items[middle(items) :])
     assert (after["cause"] == Cause.OVERFLOW).any()
-    assert alarm.any()
     for half in (before, after):
         silent = {name for name, count in changes(half).items() if count < 2}
         assert silent <= {"ever_held", "ever_pointwise"}
@@ -204,16 +223,16 @@ def parts(tree: term.Term) -> list[term.Term]:
 @pytest.mark.parametrize("interpreted", [False, True], ids=["compiled", "interpreted"])
 def test_another_process_goes_on_with_the_same_bits(interpreted: bool) -> None:
     """A snapshot from the middle of everything, restored in a fresh interpreter, gives what the whole run gives."""
-    engine, _, state, _ = first_half()
-    given = engine.snapshot() + state.tobytes()
-    expected = rest(engine, state)
+    engine, _ = first_half()
+    given = engine.snapshot()
+    expected = rest(engine)
     assert elsewhere(given, interpreted) == expected
     assert len(expected) > 100 * TRANSITION.itemsize
 
 
 def test_the_state_matters() -> None:
     """Without the snapshot the same second half gives other rows for every check: the comparison above can fail."""
-    engine, _, _, _ = first_half()
+    engine, _ = first_half()
     items = stream()
     there = items[middle(items) - 1 :]
     with_state, without = engine.advance(there[1:]), Engine(plan()).advance(there)
@@ -225,11 +244,10 @@ def test_the_state_matters() -> None:
 
 
 def go_on(data: bytes) -> bytes:
-    """The second half from a snapshot and the state of the detector over vectors."""
+    """The second half from a snapshot."""
     engine = Engine(plan())
-    size = len(engine.snapshot())
-    engine.restore(data[:size])
-    return rest(engine, np.frombuffer(data[size:], np.float64).copy())
+    engine.restore(data)
+    return rest(engine)
 
 
 if __name__ == "__main__":
