@@ -20,11 +20,20 @@ Exit codes:
 COMMANDS = {
     "check": ("edge_monitor.commands.check", "Check envelope files; every problem with its line."),
     "envelope": ("edge_monitor.commands.envelope", "Propose and approve envelope files, and show who did."),
+    "go": ("edge_monitor.commands.go", "Ask a running monitor: is this gate GO?"),
     "journal": ("edge_monitor.commands.journal", "Show, verify, prove and export a signed journal."),
     "keys": ("edge_monitor.commands.keys", "Make and show signing keys."),
+    "operator": (
+        "edge_monitor.commands.operator",
+        "Take over, hand back, reset latches: a person's part at a running monitor.",
+    ),
     "people": ("edge_monitor.commands.people", "Check the file of the people who may sign."),
     "run": ("edge_monitor.commands.run", "Monitor live inputs on board, until stopped."),
     "schema": ("edge_monitor.commands.schema", "Print the JSON Schema of envelope files, for editors."),
+    "status": (
+        "edge_monitor.commands.status",
+        "How a running monitor stands: gates, checks, signals, command, journal.",
+    ),
     "warm": ("edge_monitor.commands.warm", "Compile all kernels now, so that the first start is quick."),
 }
 

@@ -253,11 +253,16 @@ def test_a_live_run_reexecutes(tmp_path: Path) -> None:
 
 def test_requests_are_answered_and_nonsense_is_refused(robot: Robot) -> None:
     """A gate's answer has decision and reasons; the state has every check; anything else is one line of why."""
-    answers = Control(robot.publication, lambda now: robot.publication.state(now, robot.loop.beside()))
+    answers = Control(
+        robot.publication,
+        lambda now: robot.publication.state(now, robot.loop.beside()),
+        robot.loop.obey,
+        time.time_ns,
+    )
 
     def ask(request: Any) -> dict[str, Any]:
         raw = request if isinstance(request, bytes) else msgspec.msgpack.encode(request)
-        answer: dict[str, Any] = msgspec.msgpack.decode(answers(raw, robot.now))
+        answer: dict[str, Any] = msgspec.msgpack.decode(answers(raw, robot.now).body)
         return answer
 
     robot.turn()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..envelope.approval import Approval
     from ..events import Event
     from ..onboard.loop import Onboard
+    from ..people import People
     from ..sources.zmq import Endpoint
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -95,7 +96,7 @@ def command(
     with ExitStack() as stack:
         onboard = assemble(
             stack, loaded, approval, endpoints, journal, key,
-            tapes=tapes, tape_size=tape_size << 20, publish=publish, control=control, plain=plain,
+            tapes=tapes, tape_size=tape_size << 20, publish=publish, control=control, plain=plain, people=trusted,
             tell=_print if jsonl else None,
         )  # fmt: skip
         end = None if seconds is None else time.monotonic() + seconds
@@ -131,6 +132,7 @@ def assemble(
     publish: str,
     control: str,
     plain: bool,
+    people: People | None = None,
     tell: Callable[[Event], None] | None = None,
 ) -> Onboard:
     """Put the process together: all kernels compiled and all files and sockets open when it returns."""
@@ -141,6 +143,7 @@ def assemble(
     from ..events import Event
     from ..journal import Digests, Journal, load_signing_key
     from ..onboard.control import Control
+    from ..onboard.history import read_history
     from ..onboard.loop import Onboard
     from ..onboard.own_signals import TOPIC
     from ..onboard.publication import Publication, publisher
@@ -153,6 +156,8 @@ def assemble(
     boot = os.urandom(16)
     monitor = Monitor(envelope)
     monitor.warm()
+    history = read_history(journal)
+    history.resume(monitor.decider, boottime())
     signing = load_signing_key(key)
     digests = Digests(envelope=bytes.fromhex(envelope.digest), model=b"", monitor=__version__.encode())
     ring = None
@@ -176,15 +181,20 @@ def assemble(
     topics = sorted({signal.topic for signal in envelope.signals if signal.topic} - {TOPIC})
     source = ZmqSource(endpoints, topics, boottime, allow_plain=plain)
     publication = Publication(send, boot, monitor.decider, unapproved=approval.unapproved)
-    answers = Control(publication, lambda now: publication.state(now, wake[0].beside()))
+    answers = Control(
+        publication,
+        lambda now: publication.state(now, wake[0].beside()),
+        lambda order, now: wake[0].obey(order, now),  # noqa: PLW0108  (there is no loop yet)
+        time.time_ns,
+        people,
+    )
     onboard = Onboard(
         monitor, source, scribe, publication, boottime,
         ring=ring, control=requests, answer=answers, tell=tell, notify=notify,
     )  # fmt: skip
     wake.append(onboard)
-    onboard.begin(
-        [Event("envelope.activated", envelope.id, 0, 0, "negligible", activated(approval), claim=envelope.claim)]
-    )
+    active = Event("envelope.activated", envelope.id, 0, 0, "negligible", activated(approval), claim=envelope.claim)
+    onboard.begin([active], history.commands(monitor.decider, boottime()))
     gc.collect()
     gc.freeze()  # what has been made so far stays: the collector need not look at it again
     notify("READY=1")

@@ -122,6 +122,8 @@ class Journal:
         self._wall = wall
         self._entropy = entropy
         self._tree = _recover(reader, key)
+        #: The last checkpoint that was signed (C2SP, without its signatures); empty before the first.
+        self.head = Checkpoint(self.origin, self._tree.size, self._tree.root()).text() if self._tree.size else ""
         self._pending: list[Row] = []
         self._tiles: list[tuple[int, int, bytes]] = []
         self._last_t: int | None = None
@@ -206,8 +208,9 @@ class Journal:
         if not self._pending:
             return
         try:
-            note = sign_note(Checkpoint(self.origin, self._tree.size, self._tree.root()).text(), self._key)
-            self._store.append(self._pending, self._tiles, self._tree.size, note)
+            head = Checkpoint(self.origin, self._tree.size, self._tree.root()).text()
+            self._store.append(self._pending, self._tiles, self._tree.size, sign_note(head, self._key))
+            self.head = head
             self._pending.clear()
             self._tiles.clear()
         except sqlite3.Error as error:

@@ -1,54 +1,135 @@
 """The control socket's requests and answers: MessagePack maps, ``{"do": verb, …}`` → ``{"ok": true, …}``.
 
-Verbs: ``go`` (gate), ``status``; and the commands of ``core.commands``. Nothing in a request is trusted.
+Verbs: ``go`` (gate), ``status``, ``terms`` (of the handover ``id``), ``command`` (one of ``core.commands``, its time filled in
+here). Nothing in a request is
+trusted: a person must be in the people file, and may operate, where there is one; a signature must hold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from ..attestation import verify_attestation
+from ..core.commands import AcceptHandover, Command, ReloadEnvelope, RequestHandover, RestoreLatch, Waive, from_payload
 from ..errors import EdgeMonitorError
+from ..people import People, Signer
 from .publication import Publication
 
 LARGEST = 1 << 16  #: bytes of a request
 Answer = dict[str, Any]
+#: Carries out a command now (ns): tickets of its events in the journal, and why it was not carried out.
+Obey = Callable[[Command, int], tuple[list[int | None], str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is answered, once the journal holds ``tickets``."""
+
+    body: bytes
+    tickets: list[int] = field(default_factory=list)
 
 
 class Control:
     """Answers requests on behalf of a loop."""
 
-    def __init__(self, publication: Publication, status: Callable[[int], bytes]) -> None:
-        """``status``: publishes the state at a time (ns) and answers it."""
+    def __init__(
+        self,
+        publication: Publication,
+        status: Callable[[int], bytes],
+        obey: Obey,
+        wall: Callable[[], int],
+        people: People | None = None,
+    ) -> None:
+        """``status``: the state at a time (ns), as MessagePack. ``wall``: ns since 1970, for the validity of keys."""
         self._publication = publication
         self._status = status
-        self._gates = tuple(publication.gates)
+        self._obey = obey
+        self._wall = wall
+        self._people = people
 
-    def __call__(self, request: bytes, now: int) -> bytes:
+    def __call__(self, request: bytes, now: int) -> Reply:
         """The answer to a request that came at ``now`` (ns). Never raises for what is in the request."""
         try:
-            return msgspec.msgpack.encode(self._do(self._parsed(request), now))
+            return self._do(self._parsed(request), now)
         except EdgeMonitorError as error:
-            return msgspec.msgpack.encode({"ok": False, "error": str(error)})
+            return Reply(msgspec.msgpack.encode({"ok": False, "error": " ".join(str(error).split())}))
 
     def _parsed(self, request: bytes) -> dict[str, Any]:
         if len(request) > LARGEST:
             raise EdgeMonitorError(f"a request has {LARGEST} bytes at most, this one {len(request)}")
         try:
-            document = msgspec.msgpack.decode(request, type=dict[str, Any])
+            return msgspec.msgpack.decode(request, type=dict[str, Any])
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             raise EdgeMonitorError("a request is a MessagePack map with text keys, such as {'do': 'status'}") from None
-        return document
 
-    def _do(self, request: dict[str, Any], now: int) -> Answer:
+    def _do(self, request: dict[str, Any], now: int) -> Reply:
         verb = request.get("do")
         if verb == "go":
-            gate = request.get("gate")
-            if gate not in self._gates:
-                raise EdgeMonitorError(f"no gate is named {gate!r}; there is {', '.join(self._gates) or 'none'}")
-            return {"ok": True, **self._publication.answer(str(gate))}
+            gate, known = request.get("gate"), self._publication.gates
+            if gate not in known:
+                raise EdgeMonitorError(f"no gate is named {gate!r}; there is {', '.join(known) or 'none'}")
+            return _reply(self._publication.answer(str(gate)))
         if verb == "status":
-            return {"ok": True, "state": msgspec.Raw(self._status(now))}
-        raise EdgeMonitorError(f"there is no verb {verb!r}; there is: go, status")
+            return _reply({"state": msgspec.Raw(self._status(now))})
+        if verb == "terms":
+            terms = self._publication.handover_terms(str(request.get("id")))
+            if terms is None:
+                raise EdgeMonitorError(f"no handover {request.get('id')!r} is open or waits for a signature")
+            return _reply({"terms": terms})
+        if verb == "command":
+            return self._command(request.get("command"), now)
+        raise EdgeMonitorError(f"there is no verb {verb!r}; there is: command, go, status, terms")
+
+    def _command(self, document: object, now: int) -> Reply:
+        if not isinstance(document, dict) or "t" in document:
+            raise EdgeMonitorError("a command is a map of its fields without `t`: its time is that of its arrival")
+        order = from_payload({**document, "t": now})
+        if isinstance(order, (RestoreLatch, ReloadEnvelope)):
+            raise EdgeMonitorError(f"{order.word}: is not taken from outside; start the monitor anew")
+        self._trust(order)
+        tickets, refused = self._obey(order, now)
+        if None in tickets:
+            refused = refused or "carried out, but the journal had no room for it"
+        body = {"ok": not refused, **({"error": refused} if refused else {})}
+        return Reply(msgspec.msgpack.encode(body), [ticket for ticket in tickets if ticket is not None])
+
+    def _trust(self, order: Command) -> None:
+        """Who gives a command may; what they signed, they signed. Without a people file a name is a name."""
+        if self._people is None:
+            if getattr(order, "signature", None) or getattr(order, "signatures", None):
+                raise EdgeMonitorError("a signature can't be checked: the monitor runs without --people")
+            return
+        persons = order.persons if isinstance(order, Waive) else (getattr(order, "person", ""),)
+        for person in persons:
+            self._operator(person)
+        if isinstance(order, (AcceptHandover, RequestHandover)) and order.signature is not None:
+            terms = self._publication.handover_terms(order.id) if isinstance(order, AcceptHandover) else None
+            if terms is None:
+                raise EdgeMonitorError(f"handover {order.id!r} is not open, so that nothing can be signed of it")
+            parameters = {**terms, "person": order.person}
+            verify_attestation(parameters, order.checkpoint, order.signature, order.person, self._people, self._wall())
+        if isinstance(order, Waive):
+            if len(order.signatures) != len(persons):
+                raise EdgeMonitorError("a waiver is signed by each of its persons: give one signature each")
+            for person, signature in zip(persons, order.signatures, strict=True):
+                keys = self._people.persons[person].keys
+                if not any(key.key.verify(order.text(), signature) for key in keys):
+                    raise EdgeMonitorError(f"no key of {person} signed this waiver; sign anew")
+
+    def _operator(self, person: str) -> None:
+        assert self._people is not None
+        known = self._people.persons.get(person)
+        if known is None:
+            raise EdgeMonitorError(f"the people file has no person {person!r}; add them, or act as one it has")
+        now = self._wall()
+        found = [list(Signer(known, key).refusals("operator", now, now)) for key in known.keys]
+        if all(found):
+            raise EdgeMonitorError("; ".join(refusal.message for refusal in found[0]) or f"{person} has no key")
+
+
+def _reply(answer: Answer) -> Reply:
+    return Reply(msgspec.msgpack.encode({"ok": True, **answer}))

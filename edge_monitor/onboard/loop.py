@@ -13,8 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import msgspec
 import zmq
 
+from ..core.commands import Command
 from ..core.messages import Batch, Channel, Damage
 from ..core.samples import Cause
 from ..events import Event
@@ -22,6 +24,8 @@ from ..journaling import at_once, entry
 from ..reexecution import BESIDE
 from ..runtime import Monitor
 from ..tape import Ring
+from .control import Reply
+from .history import kernel_boot
 from .own_signals import OwnState, own_batch, own_channel
 from .publication import Publication
 from .scribe import Scribe
@@ -32,6 +36,11 @@ TURN_NS = 1_000_000
 LONGEST_MS = 10
 #: Between reports of the monitor's own state, where nothing of it changes.
 OWN_NS = 500_000_000
+#: A command is answered with its outcome once the journal holds it, and after so long with what is known.
+ANSWER_NS = 5_000_000_000
+UNSURE = msgspec.msgpack.encode(
+    {"ok": False, "error": "carried out, but the journal does not hold it yet: check the disk"}
+)
 Item = Channel | Batch | Damage
 
 
@@ -90,7 +99,7 @@ class Onboard:
         *,
         ring: Ring | None = None,
         control: zmq.Socket[Any] | None = None,
-        answer: Callable[[bytes, int], bytes] | None = None,
+        answer: Callable[[bytes, int], Reply] | None = None,
         tell: Callable[[Event], None] | None = None,
         notify: Callable[[str], None] | None = None,
         limits: Limits = Limits(),
@@ -121,16 +130,21 @@ class Onboard:
             self._poller.register(control, zmq.POLLIN)
         self._poller.register(self._wake, zmq.POLLIN)
         self._last = 0
+        self._owed: Reply | None = None  # an answer that waits for the journal
+        self._owed_since = 0
 
     def wake(self) -> None:
         """Let the loop turn soon; any thread may call it."""
         os.eventfd_write(self._wake, 1)
 
-    def begin(self, announced: Sequence[Event] = ()) -> None:
-        """The first events: the stream begins now. ``announced``: the process's own, such as what it was approved by."""
+    def begin(self, announced: Sequence[Event] = (), orders: Sequence[Command] = ()) -> None:
+        """The first events: the stream begins now. ``announced``: the process's own, such as what it was approved by;
+        ``orders``: commands that an earlier run left."""
         now = self._clock()
         self.monitor.feed(own_channel(self._own))
         self._hand_out(self._report(now), now)
+        for order in orders:
+            self.obey(order, now)
         for event in announced:
             self.announce(replace(event, t_effective=now, t_decided=now), now)
 
@@ -159,7 +173,9 @@ class Onboard:
             self._serve(now)
         found += self.monitor.until(now)
         self._hand_out(found, now)
-        self.publication.durable(self.scribe.durable(), now)
+        durable = self.scribe.durable()
+        self.publication.durable(durable, now)
+        self._settle(durable, now)
         if self.publication.beat(now) and self._notify is not None:
             self._notify("WATCHDOG=1")
         if self.publication.state_is_due(now):
@@ -188,10 +204,16 @@ class Onboard:
                 "waiting": health.waiting,
                 "refused": health.refused,
                 "durable": health.durable,
+                "head": health.head,
             },
             "source": {"lost": self._source.lost},
             "loop": {"turns": self._account.turns, "samples": int(self.monitor.engine.head["samples"])},
         }
+
+    def obey(self, order: Command, now: int) -> tuple[list[int | None], str]:
+        """Carry out a command; answers the tickets of its events, and why it was not carried out."""
+        found, refused = self.monitor.command(order)
+        return self._hand_out(found, now), refused
 
     def announce(self, event: Event, now: int) -> int | None:
         """Journal and publish an event that is the process's own, no decision; answers its ticket."""
@@ -204,6 +226,8 @@ class Onboard:
         for event in found:
             urgent = at_once(event)
             own: dict[str, Any] = {"event": self._told}
+            if event.type == "monitor.started":
+                own["kernel_boot"] = kernel_boot()
             self._told += 1
             if urgent and self._ring is not None:
                 block, end, digest = self._ring.anchor()
@@ -237,9 +261,27 @@ class Onboard:
         return self.monitor.feed(own_batch(self._own, now, own))
 
     def _serve(self, now: int) -> None:
+        """Take requests, one at a time: the next one waits until the journal holds what the last one did."""
         assert self._control is not None and self._answer is not None
-        while self._control.poll(0):
-            self._control.send(self._answer(self._control.recv(), now))
+        while self._owed is None and self._control.poll(0):
+            reply = self._answer(self._control.recv(), now)
+            if reply.tickets:
+                self._owed, self._owed_since = reply, now
+            else:
+                self._control.send(reply.body)
+
+    def _settle(self, durable: list[int], now: int) -> None:
+        if self._owed is None or self._control is None:
+            return
+        left = [ticket for ticket in self._owed.tickets if ticket not in durable]
+        if not left:
+            self._control.send(self._owed.body)
+            self._owed = None
+        elif now - self._owed_since > ANSWER_NS:
+            self._control.send(UNSURE)
+            self._owed = None
+        else:
+            self._owed = Reply(self._owed.body, left)
 
     def _drain_wake(self) -> None:
         with suppress(BlockingIOError):

@@ -83,7 +83,7 @@ class Publication:
             self._lease(event.subject, now)
         elif gate is not None and event.type == "gate.go":
             gate.go, gate.ticket = False, ticket  # without a ticket it is never durable, and stays NO_GO
-            gate.waived = bool(event.payload.get("waivers"))
+            gate.waived = bool(self._decider.gates.waivers(event.subject))
         body = _encode(event.document())
         self._send([f"event/{event.type}".encode(), body])
         if gate is not None:
@@ -131,6 +131,7 @@ class Publication:
                 },
                 "gates": {name: self.answer(name) for name in self._gates},
                 "withheld": self._withheld,
+                "handover": None if self._decider.handover is None else self._decider.handover.status(),
                 "authority": None if authority is None else [authority.command.decision, authority.command.execution],
                 "names": msgspec.Raw(self._names),
                 "checks": {name: checks[name].tolist() for name in ("verdict", "cause", "margin", "value", "limit")},
@@ -157,6 +158,16 @@ class Publication:
                 if r.verdict
             ],
         }
+
+    def handover_terms(self, id_: str) -> dict[str, Any] | None:
+        """The terms of the handover with this id that is open or waits for a signature, as they are signed."""
+        machine = self._decider.handover
+        if machine is None:
+            return None
+        if machine.open is not None and machine.open.terms.id == id_:
+            return machine.open.terms.plain()
+        waiting = machine.pending.get(id_)
+        return waiting[0].plain() if waiting is not None else None
 
     def revoke(self, now: int) -> None:
         """The monitor ends: no gate is GO."""

@@ -25,13 +25,15 @@ RETRY_S, LONGEST_RETRY_S = 0.5, 30.0
 @dataclass(frozen=True, slots=True)
 class Health:
     """How the journal is. ``failure``: why it can't be written, empty where it can; ``waiting``: entries not durable;
-    ``oldest``: when the oldest of them was put (ns on the clock of ``put``), 0 for none; ``refused``: in all."""
+    ``oldest``: when the oldest of them was put (ns on the clock of ``put``), 0 for none; ``refused``: in all; ``head``: the
+    journal's last checkpoint (C2SP, without its signatures), empty before the first."""
 
     failure: str
     waiting: int
     oldest: int
     refused: int
     durable: int
+    head: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Scribe:
         self._refused: Counter[str] = Counter()
         self._refused_all = 0
         self._durable_all = 0
+        self._head = ""
         self._gap_t = 0
         self._next = 0
         self._failure = "not open yet"
@@ -110,7 +113,7 @@ class Scribe:
             waiting = [item for item, _ in self._written[:1]] + list(self._queue)[:1]
             count = len(self._queue) + len(self._written)
             oldest = waiting[0].t if waiting else 0
-            return Health(self._failure, count, oldest, self._refused_all, self._durable_all)
+            return Health(self._failure, count, oldest, self._refused_all, self._durable_all, self._head)
 
     def close(self, patience: float = 10.0) -> bool:
         """Write what waits and give the journal back; False where that did not come to an end in time."""
@@ -148,6 +151,7 @@ class Scribe:
             self._written = []
             self._told(there)
             self._failure = ""
+            self._head = journal.head
         self._ready.set()
         return journal
 
@@ -186,6 +190,7 @@ class Scribe:
         journal.commit()
         with self._lock:
             self._written = []
+            self._head = journal.head
             self._told(items)
         self._call(self._wake)
         return True

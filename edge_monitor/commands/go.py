@@ -1,0 +1,32 @@
+"""``edge-monitor go``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from .run import CONTROL
+
+
+@click.command(short_help="Ask a running monitor: is this gate GO?")
+@click.argument("gate")
+@click.option("--control", default=CONTROL, show_default=True, help="The monitor's address for requests.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(gate: str, control: str, as_json: bool) -> int:
+    """Is GATE go or no-go, now, and why? Exit code 0 for GO, 1 for NO_GO.
+
+    The answer is of the moment. A vehicle that acts on it must hold the lease: see the consumer's contract.
+    """
+    from ..onboard.client import ask
+
+    answer = ask(control, {"do": "go", "gate": gate})
+    if as_json:
+        click.echo(json.dumps(answer, ensure_ascii=False))
+    else:
+        reasons = ", ".join(
+            f"{check} {verdict}" + (f"({cause})" if cause else "") for check, verdict, cause in answer["reasons"]
+        )
+        why = "; ".join(part for part in (answer["cause"], reasons) if part)
+        click.echo(f"{gate} {answer['decision']}" + (f": {why}" if why else ""))
+    return 0 if answer["decision"] == "GO" else 1
