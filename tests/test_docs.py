@@ -142,6 +142,17 @@ def test_the_architecture_names_every_folder() -> None:
         assert any((place / name).exists() for place in places), name
 
 
+def test_rules_of_the_onboard_page_name_their_tests() -> None:
+    """Every test that docs/live.md names exists."""
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/live.md").read_text("utf-8")))
+    there = {
+        name
+        for path in (ROOT / "tests").glob("test_*.py")
+        for name in re.findall(r"def (test_\w+)", path.read_text("utf-8"))
+    }
+    assert len(named) >= 7 and named <= there
+
+
 def test_documents_speak_of_the_project_alone() -> None:
     """No machine's paths stand in the documents."""
     for path in documents():

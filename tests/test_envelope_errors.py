@@ -473,3 +473,24 @@ def test_damaged_configs(root: Path, name: str) -> None:
                 case _:
                     data[at] = random_.randrange(256)
         only_envelope_errors(bytes(data))
+
+
+def test_gate_names_fit_a_lease() -> None:
+    """A gate's name is at most as long as the lease that carries it; the line says so at the name."""
+    from edge_monitor.envelope.loader import LONGEST_GATE
+    from edge_monitor.outputs.wire import GATE_BYTES
+
+    assert LONGEST_GATE == GATE_BYTES
+    text = """\
+edge_monitor: 1
+envelope: {id: a, version: 1, vehicle: v}
+signals:
+  x: {topic: /x, field: x, max_age: 1 s}
+checks:
+  c: {kind: bounds, signal: x, max: 1}
+gates:
+  NAME: {require: all, criteria: [c]}
+"""
+    assert loads(text.replace("NAME", "g" * 32).encode()).gates[0].name == "g" * 32
+    with pytest.raises(EnvelopeError, match=r"8:3: gates\.g+: is longer than the 32 characters"):
+        loads(text.replace("NAME", "g" * 33).encode())

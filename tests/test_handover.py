@@ -18,7 +18,7 @@ from edge_monitor import events
 from edge_monitor.core.commands import ResetLatch
 from edge_monitor.core.decision_specs import GateSpec
 from edge_monitor.core.handover import MOST_IDS, MOST_PENDING, Handover
-from edge_monitor.core.handover_terms import Span, acceptance_text
+from edge_monitor.core.handover_terms import Span
 from edge_monitor.core.samples import Verdict
 from edge_monitor.journal.event_types import EVENT_TYPES
 from edge_monitor.journal.records import encode_payload
@@ -462,22 +462,6 @@ def test_other_commands_are_a_mistake() -> None:
     """The machine takes commands of handovers only."""
     with pytest.raises(TypeError, match=r"latch\.reset"):
         Handover(SPEC).command(ResetLatch(t=0, check="a", person="ada", reason="r"))
-
-
-def test_what_is_signed_names_everything() -> None:
-    """Terms, person and head of the history are in the signed text; no two of them share one."""
-    terms = demanded().machine.open.terms
-    texts = {
-        acceptance_text(terms, "ada", "head"), acceptance_text(terms, "bob", "head"), acceptance_text(terms, "ada", ""),
-        acceptance_text(replace(terms, to="autonomy"), "ada", "head"), acceptance_text(replace(terms, id="x"), "ada", "head"),
-        acceptance_text(replace(terms, requested=1), "ada", "head"),
-        acceptance_text(replace(terms, reason="a\nb"), "ada", "head"),
-        acceptance_text(replace(terms, reason="a", requested=0), "b\n1 c", "head"),
-    }  # fmt: skip
-    assert len(texts) == 8
-    assert acceptance_text(terms, "ada", "head").startswith(
-        b"edge-monitor handover 1\n9 monitor-1\n8 autonomy\n5 human\n"
-    )
 
 
 def test_snapshots_belong_to_their_envelope() -> None:

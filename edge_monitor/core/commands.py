@@ -167,7 +167,7 @@ class RestoreLatch(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestHandover(Command):
-    """A person asks that ``to`` take command. ``signature``: the person's, over the terms (`handover.acceptance_text`)."""
+    """A person asks that ``to`` take command. ``signature``: the person's, over the terms (an attestation)."""
 
     word: ClassVar[str] = "handover.request"
     id: str = _row(_id)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from .authority import Command as InCommand
-from .commands import signed_text
 
 MONITOR = "monitor"
 NOT_OBSERVABLE = "not observable"
@@ -57,12 +56,6 @@ class Terms:
             document["requested_ns"], document["demand"], document["gate"], tuple(document["rules"]),
             document["limit_ns"], document["unasked"],
         )  # fmt: skip
-
-
-def acceptance_text(terms: Terms, person: str, checkpoint: str) -> bytes:
-    """What a person signs who answers for a handover: its terms, their name, and the head of the history they saw."""
-    rows = (terms.id, terms.source, terms.to, terms.initiator, terms.reason, terms.requested, person, checkpoint)
-    return signed_text("handover", rows)
 
 
 @dataclass(frozen=True, slots=True)

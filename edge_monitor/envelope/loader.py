@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..core.perception.hard_cases import HardCaseSpec
 
 FORMAT = 1
+LONGEST_GATE = 32  #: characters; a lease has so much room for the name (docs/consumer.md)
 SECTIONS = (
     "edge_monitor", "envelope", "defaults", "signals", "sensors", "odd", "hard_cases", "checks", "authority", "gates",
     "handover",
@@ -156,6 +157,11 @@ class _Loader:
         checks = self._checks(lowered)
         profiles = self._profiles(mission, lowered)
         gates = self._many(Gate, "gates")
+        long = [name for name in gates if len(name) > LONGEST_GATE]
+        self._add(
+            (Finding(("gates", name), f"is longer than the {LONGEST_GATE} characters of a lease") for name in long),
+            key=True,
+        )
         handover = self._one(Handover, "handover")
         has_handover = "handover" in self.document.data
         for name, gate in gates.items():
