@@ -19,6 +19,10 @@ Exit codes:
 
 COMMANDS = {
     "check": ("edge_monitor.commands.check", "Check envelope files; every problem with its line."),
+    "doctor": (
+        "edge_monitor.commands.doctor",
+        "Is this machine ready to run the monitor? Its own numbers, and what to mend.",
+    ),
     "envelope": ("edge_monitor.commands.envelope", "Propose and approve envelope files, and show who did."),
     "go": ("edge_monitor.commands.go", "Ask a running monitor: is this gate GO?"),
     "journal": ("edge_monitor.commands.journal", "Show, verify, prove and export a signed journal."),
