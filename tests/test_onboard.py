@@ -251,6 +251,39 @@ def test_a_live_run_reexecutes(tmp_path: Path) -> None:
     assert report.events == len(robot.types()) and report.anchors > 5
 
 
+def test_a_command_has_its_place_among_the_samples_of_its_turn(tmp_path: Path) -> None:
+    """A command that comes with samples in one turn is decided after them, numbered after them, and re-executes there."""
+    from edge_monitor.core.commands import EndMission
+    from edge_monitor.onboard.control import Reply
+    from edge_replay.commands.reexecute import records
+
+    robot = Robot(tmp_path)
+    orders: list[bytes] = []
+
+    def answer(request: bytes, now: int) -> Reply:
+        orders.append(request)
+        tickets, _ = robot.loop.obey(EndMission(t=now, person="p", reason="over"), now)
+        return Reply(b"done", [ticket for ticket in tickets if ticket is not None])
+
+    control = robot.context.socket(zmq.REP)
+    control.bind(f"ipc://{tmp_path}/ask")
+    asking = robot.context.socket(zmq.REQ)
+    asking.connect(f"ipc://{tmp_path}/ask")
+    robot.loop.serve(control, answer)
+    robot.go()
+    for speed in (13.0, 5.0, 14.0, 5.0):
+        robot.speed(speed)
+        asking.send(b"over")
+        assert control.poll(2000)
+        robot.turn(20)
+        robot.until(lambda: asking.poll(0))
+        assert asking.recv() == b"done"
+    assert len(orders) == 4
+    robot.close()
+    report = reexecute(robot.envelope, read(robot.tape), records(robot.disk.path))
+    assert report.difference is None and report.events == len(robot.types())
+
+
 def test_requests_are_answered_and_nonsense_is_refused(robot: Robot) -> None:
     """A gate's answer has decision and reasons; the state has every check; anything else is one line of why."""
     answers = Control(

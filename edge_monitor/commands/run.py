@@ -181,17 +181,13 @@ def assemble(
     topics = sorted({signal.topic for signal in envelope.signals if signal.topic} - {TOPIC})
     source = ZmqSource(endpoints, topics, boottime, allow_plain=plain)
     publication = Publication(send, boot, monitor.decider, unapproved=approval.unapproved)
-    answers = Control(
-        publication,
-        lambda now: publication.state(now, wake[0].beside()),
-        lambda order, now: wake[0].obey(order, now),  # noqa: PLW0108  (there is no loop yet)
-        time.time_ns,
-        people,
-    )
     onboard = Onboard(
-        monitor, source, scribe, publication, boottime,
-        ring=ring, control=requests, answer=answers, tell=tell, notify=notify,
+        monitor, source, scribe, publication, boottime, ring=ring, tell=tell, notify=notify
     )  # fmt: skip
+    onboard.serve(
+        requests,
+        Control(publication, lambda now: publication.state(now, onboard.beside()), onboard.obey, time.time_ns, people),
+    )
     wake.append(onboard)
     active = Event("envelope.activated", envelope.id, 0, 0, "negligible", activated(approval), claim=envelope.claim)
     onboard.begin([active], history.commands(monitor.decider, boottime()))

@@ -98,24 +98,19 @@ class Onboard:
         clock: Callable[[], int],
         *,
         ring: Ring | None = None,
-        control: zmq.Socket[Any] | None = None,
-        answer: Callable[[bytes, int], Reply] | None = None,
         tell: Callable[[Event], None] | None = None,
         notify: Callable[[str], None] | None = None,
         limits: Limits = Limits(),
     ) -> None:
-        """``control``: a REP socket, whose requests ``answer`` (bytes, ns) answers. ``tell``: gets each event.
-
-        ``notify``: gets words for the service manager after each heartbeat (``WATCHDOG=1``).
-        """
+        """``tell``: gets each event. ``notify``: gets words for the service manager after each heartbeat."""
         self.monitor = monitor
         self.publication = publication
         self.scribe = scribe
         self._source = source
         self._clock = clock
         self._ring = ring
-        self._control = control
-        self._answer = answer
+        self._control: zmq.Socket[Any] | None = None
+        self._answer: Callable[[bytes, int], Reply] | None = None
         self._tell = tell
         self._notify = notify
         self._limits = limits
@@ -126,12 +121,15 @@ class Onboard:
         self._poller = zmq.Poller()
         for socket in source.sockets:
             self._poller.register(socket, zmq.POLLIN)
-        if control is not None:
-            self._poller.register(control, zmq.POLLIN)
         self._poller.register(self._wake, zmq.POLLIN)
         self._last = 0
         self._owed: Reply | None = None  # an answer that waits for the journal
         self._owed_since = 0
+
+    def serve(self, control: zmq.Socket[Any], answer: Callable[[bytes, int], Reply]) -> None:
+        """Take requests from a REP socket; ``answer`` gets each and the time, ns."""
+        self._control, self._answer = control, answer
+        self._poller.register(control, zmq.POLLIN)
 
     def wake(self) -> None:
         """Let the loop turn soon; any thread may call it."""
@@ -169,10 +167,10 @@ class Onboard:
             found += self.monitor.status(topic, cause, self._source.now)
         now = max(self._clock(), self._source.now)
         found += self._report(now)
+        self._hand_out(found, now)  # before requests, whose events have later numbers
         if self._control is not None and self._answer is not None:
             self._serve(now)
-        found += self.monitor.until(now)
-        self._hand_out(found, now)
+        self._hand_out(self.monitor.until(now), now)
         durable = self.scribe.durable()
         self.publication.durable(durable, now)
         self._settle(durable, now)
