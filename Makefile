@@ -8,7 +8,7 @@ export PYTHONPATH :=
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint fuzz bench bench-calibration clean docs plots
+.PHONY: help install demo test lint fuzz crash bench bench-calibration clean docs plots
 
 help: ## What can be made here
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ lint: $(STAMP) ## Style, types and import rules only
 fuzz: $(STAMP) ## Cut and flip every recording (64 cuts, 256 flips each); 100,000 mutated messages at each live socket
 	$(BIN)/python tests/fuzz_readers.py --cuts 64 --flips 256
 	$(BIN)/python tests/fuzz_sockets.py --full
+
+crash: $(STAMP) ## Kill, cut the power, and let calls fail: 500 kills, every call, 12,000 states each of journal and tape
+	$(BIN)/python tests/crash_matrix.py
 
 bench: $(STAMP) ## Measure against the peers in the same run; writes build/bench.json
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[bench]'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import threading
@@ -135,6 +136,28 @@ def test_after_a_full_disk_it_goes_on_where_it_was(tmp_path: Path) -> None:
     assert "check the disk" in failure and 101 <= int(count) < 300
     assert [payload["n"] for payload in written(path)] == list(range(300))
     assert verify(path, [load_verifier_key(public)]).ok
+
+
+def test_a_tape_that_cannot_be_synced_stops_the_journal(tmp_path: Path, key: SigningKey) -> None:
+    """An entry that names the tape is not committed before the tape is on the disk; once that works, it goes on."""
+    path = tmp_path / "journal.db"
+    broken = threading.Event()
+    broken.set()
+
+    def sync() -> None:
+        if broken.is_set():
+            raise OSError(errno.EIO, "Input/output error", "flight.tape")
+
+    scribe = Scribe(lambda: Journal.create_or_open(path, key), before=sync)
+    tickets = [scribe.put(an_entry(n, True), n) for n in range(5)]
+    wait_for(lambda: scribe.health().failure)
+    assert "flight.tape: cannot be written (Input/output error)" in scribe.health().failure
+    assert scribe.durable() == [] and written(path) == []
+    broken.clear()
+    found: list[int] = []
+    wait_for(lambda: found.extend(scribe.durable()) or len(found) == 5)
+    assert found == tickets and scribe.close()
+    assert [payload["n"] for payload in written(path)] == list(range(5))
 
 
 def test_what_opens_no_journal_is_said_at_once(tmp_path: Path, key: SigningKey) -> None:

@@ -24,7 +24,7 @@ from edge_monitor.journaling import entry
 from edge_monitor.reexecution import BESIDE, Report, reexecute
 from edge_monitor.runtime import Monitor
 from edge_monitor.tape import Kind, Ring, Tape, TapeError, read
-from edge_monitor.tape.format import BLOCK, HEAD_SIZE, MOVING_AT, Block, entry_at, pack_entry, whole_entries
+from edge_monitor.tape.format import BLOCK, HEAD_SIZE, MOVING_AT, Block, entry_at, entry_seed, pack_entry, whole_entries
 from edge_replay import readers
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,7 +113,7 @@ def changed(tape: Tape, number: int, at: int, value: float) -> Tape:
             assert item.kind == Kind.ITEMS
             middle = len(payload) // 48 * 24
             payload[middle + 16 : middle + 24] = np.float64(value).tobytes()
-        raw += pack_entry(item.kind, bytes(payload))
+        raw += pack_entry(item.kind, bytes(payload), entry_seed(blocks[number].before))
     blocks[number] = Block(blocks[number].sequence, bytes(raw), blocks[number].before, True)
     return Tape(tape.path, tape.boot, tape.envelope, tape.plan, tuple(blocks))
 
@@ -171,7 +171,6 @@ from test_tape import fly, envelope, ROOT
 import edge_monitor.tape.ring as ring
 import os, signal
 count, kill = 0, int(sys.argv[2])
-pack_into = ring._FILLED.pack_into
 write = ring.Ring.append
 def append(self, *arguments):
     global count
@@ -234,14 +233,15 @@ def test_damage_is_reported_and_never_believed(
     assert report is None or report.blocks <= len(tape.blocks)
 
 
-@given(payloads=st.lists(st.binary(max_size=40), max_size=6), cut=st.integers(0, 400))
-def test_entries_end_where_they_were_cut(payloads: list[bytes], cut: int) -> None:
-    """What is left of a cut run of entries is the entries that are whole, and nothing of the next."""
-    entries = [pack_entry(Kind.UNTIL, payload) for payload in payloads]
-    whole = whole_entries(b"".join(entries)[:cut])
+@given(payloads=st.lists(st.binary(max_size=40), max_size=6), cut=st.integers(0, 400), seed=st.integers(0, 2**32 - 1))
+def test_entries_end_where_they_were_cut(payloads: list[bytes], cut: int, seed: int) -> None:
+    """What is left of a cut run of entries is the entries that are whole, nothing of the next, and none of another block."""
+    entries = [pack_entry(Kind.UNTIL, payload, seed) for payload in payloads]
+    whole = whole_entries(b"".join(entries)[:cut], seed)
+    assert whole_entries(b"".join(entries), seed ^ 1) == b""
     count = sum(np.cumsum([len(e) for e in entries]) <= cut)
     assert whole == b"".join(entries[:count])
-    assert entry_at(b"", 0) is None
+    assert entry_at(b"", 0, seed) is None
 
 
 def test_the_page_gives_the_format_s_numbers() -> None:

@@ -10,6 +10,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,26 +81,26 @@ class Store:
         """
         self.path = path
         self._lock = _take_lock(path)
-        try:
-            connection = self._connection = sqlite3.connect(path, isolation_level=None)
-            empty = _is_empty(connection, path)
-            connection.execute("pragma journal_mode=wal")
-            connection.execute("pragma synchronous=full")
-            connection.execute("pragma wal_autocheckpoint=0")
-            connection.execute("pragma secure_delete=on")
-            if empty:
-                _create(connection, log_id(), name)
-                _sync_folder(path)
-            self._written = 0
-            # After a crash: what the WAL holds is written to the file itself, and synced there, before anything is
-            # added.
-            self._move_wal_back()
-        except sqlite3.Error as error:
-            os.close(self._lock)
-            raise ConfigError(f"{path}: cannot be used as a journal ({error}); name another file") from None
-        except BaseException:
-            os.close(self._lock)
-            raise
+        with ExitStack() as undo:
+            undo.callback(os.close, self._lock)
+            try:
+                connection = self._connection = sqlite3.connect(path, isolation_level=None)
+                undo.callback(connection.close)
+                empty = _is_empty(connection, path)
+                connection.execute("pragma journal_mode=wal")
+                connection.execute("pragma synchronous=full")
+                connection.execute("pragma wal_autocheckpoint=0")
+                connection.execute("pragma secure_delete=on")
+                if empty:
+                    _create(connection, log_id(), name)
+                    sync_folder(path)
+                self._written = 0
+                # After a crash: what the WAL holds is written to the file itself, and synced there, before anything is
+                # added.
+                self._move_wal_back()
+            except (sqlite3.Error, OSError) as error:
+                raise ConfigError(f"{path}: cannot be used as a journal ({error}); name another file") from None
+            undo.pop_all()
 
     def append(self, rows: Sequence[Row], tiles: Sequence[tuple[int, int, bytes]], size: int, note: str) -> None:
         """Write rows, the subtree hashes that they completed and the checkpoint over all of it in one transaction."""
@@ -166,8 +167,8 @@ def _create(connection: sqlite3.Connection, log_id: bytes, name: str) -> None:
     connection.execute("commit")
 
 
-def _sync_folder(path: Path) -> None:
-    """Make the new file's name durable too."""
+def sync_folder(path: Path) -> None:
+    """Make the name of a new file durable too."""
     descriptor = os.open(path.resolve().parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)

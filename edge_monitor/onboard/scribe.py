@@ -10,11 +10,12 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ..errors import EdgeMonitorError
 from ..journal import Entry, Journal, Severity
-from ..journal.writer import GROUP
+from ..journal.writer import GROUP, JournalError
 
 #: What does not ask for a commit of its own waits at most so long for company, seconds.
 GROUP_S = 0.02
@@ -58,8 +59,9 @@ class Scribe:
         """``opened``: opens the journal (in the scribe's thread; what it raises the first time is raised here).
 
         ``capacity``: entries that may wait; the last ``reserve`` of them only for what must be committed at once.
-        ``before``: called before each commit that was asked for at once (puts the tape on the disk). ``wake``: called
-        when something became durable, or the journal failed.
+        ``before``: called before each commit that was asked for at once (puts the tape on the disk); an ``OSError`` of
+        it stops the journal as the journal's own would. ``wake``: called when something became durable, or the journal
+        failed.
         """
         self._opened = opened
         self.capacity = capacity
@@ -136,7 +138,8 @@ class Scribe:
                     return
             except EdgeMonitorError as error:
                 if journal is not None:
-                    journal.close()
+                    with suppress(EdgeMonitorError):
+                        journal.close()
                     journal = None
                 if self._fail(error, retry):
                     return
@@ -183,10 +186,11 @@ class Scribe:
             # They stay counted: a queue that empties into a disk that hangs would not be bounded.
             self._written = [(item, journal.size + n) for n, item in enumerate(items)]
         urgent = any(item.entry.now for item in items)
+        if urgent:
+            # Before the first append: when this fails, nothing waits in a journal that is closed then.
+            self._prepare()
         for item in items:
             journal.append(_unhurried(item.entry))
-        if urgent:
-            self._call(self._before)
         journal.commit()
         with self._lock:
             self._written = []
@@ -194,6 +198,13 @@ class Scribe:
             self._told(items)
         self._call(self._wake)
         return True
+
+    def _prepare(self) -> None:
+        try:
+            self._call(self._before)
+        except OSError as error:
+            what = f"{error.filename or 'the tape'}: cannot be written ({error.strerror})"
+            raise JournalError(f"{what}; the journal is stopped, check the disk") from None
 
     def _told(self, items: list[_Item]) -> None:
         self._durable += [item.ticket for item in items if item.ticket >= 0]

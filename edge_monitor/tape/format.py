@@ -80,37 +80,45 @@ class Block:
 
     def entries(self) -> Iterator[Entry]:
         """The entries in order. Raises ``TapeError`` at the first that is damaged."""
-        at = 0
+        at, seed = 0, entry_seed(self.before)
         while at < len(self.raw):
-            found = entry_at(self.raw, at)
+            found = entry_at(self.raw, at, seed)
             if found is None:
                 raise TapeError(f"block {self.sequence}: the entry at byte {at} is damaged")
             yield found
             at = found.end
 
 
-def pack_entry(kind: Kind, payload: bytes) -> bytes:
-    """The bytes of an entry: size, kind, payload, CRC-32 of all before."""
+def entry_seed(before: bytes) -> int:
+    """Where the CRCs of a block's entries begin, from the digest of the block ``before``.
+
+    After a power cut an open area may hold entries of the block that was there earlier: they don't pass for this one's.
+    """
+    return zlib.crc32(before)
+
+
+def pack_entry(kind: Kind, payload: bytes, seed: int) -> bytes:
+    """The bytes of an entry: size, kind, payload, CRC-32 of all before, begun with the block's ``seed``."""
     body = ENTRY.pack(len(payload), kind) + payload
-    return body + CRC.pack(zlib.crc32(body))
+    return body + CRC.pack(zlib.crc32(body, seed))
 
 
-def entry_at(raw: bytes, at: int) -> Entry | None:
-    """The entry that begins at ``at``; None where there is none that is whole."""
+def entry_at(raw: bytes, at: int, seed: int) -> Entry | None:
+    """The entry that begins at ``at`` in a block with this ``seed``; None where there is none that is whole."""
     if at + ENTRY.size + CRC.size > len(raw):
         return None
     size, kind = ENTRY.unpack_from(raw, at)
     end = at + ENTRY.size + size + CRC.size
     if end > len(raw) or kind not in Kind._value2member_map_:
         return None
-    if CRC.unpack_from(raw, end - CRC.size)[0] != zlib.crc32(raw[at : end - CRC.size]):
+    if CRC.unpack_from(raw, end - CRC.size)[0] != zlib.crc32(raw[at : end - CRC.size], seed):
         return None
     return Entry(Kind(kind), raw[at + ENTRY.size : end - CRC.size], at, end)
 
 
-def whole_entries(raw: bytes) -> bytes:
+def whole_entries(raw: bytes, seed: int) -> bytes:
     """``raw`` up to the first entry that is not whole, as after a power cut."""
     at = 0
-    while (found := entry_at(raw, at)) is not None:
+    while (found := entry_at(raw, at, seed)) is not None:
         at = found.end
     return raw[:at]

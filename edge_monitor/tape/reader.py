@@ -23,6 +23,7 @@ from .format import (
     VERSION,
     Block,
     TapeError,
+    entry_seed,
     whole_entries,
 )
 
@@ -74,6 +75,12 @@ class _Reader:
         kept: list[Block] = []
         for block in sorted(blocks.values(), key=lambda block: block.sequence):
             if kept and (block.sequence != kept[-1].sequence + 1 or block.before != kept[-1].digest()):
+                if not block.closed:
+                    # The end of the block before never reached the disk: nothing of this one was ever waited for.
+                    self.damages.append(
+                        f"block {block.sequence} does not follow what is left of block {kept[-1].sequence}: left out"
+                    )
+                    break
                 self.damages.append(
                     f"block {block.sequence} does not follow block {kept[-1].sequence}: older ones are left out"
                 )
@@ -100,7 +107,7 @@ class _Reader:
             if sequence and sequence not in blocks and filled <= self.open:
                 at = HEAD_SIZE + number * self.open
                 raw = bytes(self.data[at : at + filled])
-                whole = whole_entries(raw)
+                whole = whole_entries(raw, entry_seed(before_digest))
                 if len(whole) < len(raw):
                     self.damages.append(
                         f"block {sequence}: its last {len(raw) - len(whole)} bytes are damaged, and left out"

@@ -2,11 +2,13 @@
 
 Entries go into one of two open areas as they are, so that they are in the file at once. A full area is compressed into
 the ring by a thread of its own while the other one fills; the oldest blocks are written over. What the head says is
-changed only after what it speaks of is there.
+changed only after what it speaks of is on the disk, and an area is used again only after the head on the disk no longer
+speaks of it: pages reach the disk in any order.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 import os
@@ -21,6 +23,7 @@ from typing import Any
 import zstandard
 
 from ..errors import ConfigError
+from ..journal.store import sync_folder
 from .format import (
     BLOCK,
     BLOCK_ALIGN,
@@ -36,11 +39,13 @@ from .format import (
     NO_DIGEST,
     VERSION,
     Kind,
+    entry_seed,
     pack_entry,
 )
 
+RETRY_S = 0.1  #: between attempts to sync
 LEVEL = 1  #: of Zstandard: half a gigabyte a second
-_FILLED = struct.Struct("<Q")
+_WORD = struct.Struct("<Q")
 _AREA = struct.Struct("<QQ32s")
 _AREA_AT = (MOVING_AT + 16, MOVING_AT + 16 + _AREA.size)
 assert MOVING_AT + MOVING.size == _AREA_AT[1] + _AREA.size
@@ -55,6 +60,7 @@ class _Area:
     filled: int = 0
     sequence: int = 0
     before: bytes = NO_DIGEST
+    seed: int = 0
     first: int = 0  #: time of its beginning and of the last entry, ns
     last: int = 0
 
@@ -93,13 +99,14 @@ class Ring:
             # A hole that can't be filled later would kill the process at a store into the mapping.
             os.posix_fallocate(self._file, 0, self._start + size)
             self._map = mmap.mmap(self._file, self._start + size)
+            sync_folder(path)
         except OSError as error:
             os.close(self._file)
             path.unlink()
             raise ConfigError(
                 f"{path}: no room for a tape of {size >> 20} MiB ({error.strerror}); make it smaller"
             ) from None
-        FIXED.pack_into(self._map, 0, MAGIC, VERSION, 0, boot, envelope, plan, self._start, size, open_size)
+        self._map[: FIXED.size] = FIXED.pack(MAGIC, VERSION, 0, boot, envelope, plan, self._start, size, open_size)
         self._areas = [_Area(0, HEAD_SIZE), _Area(1, HEAD_SIZE + open_size)]
         self._area = self._areas[0]
         self._hash: Any = None
@@ -108,6 +115,10 @@ class Ring:
         self._newest = 0
         self._sequence = 0
         self._digest = NO_DIGEST  #: of the block that was closed last
+        self._disk = threading.Lock()
+        self._needed = threading.Event()  #: the engine waits for the area that is being stored
+        self._unsynced: list[tuple[int, int]] = []  # blocks in the ring that may not be on the disk: place, size
+        self._doubted = False  #: a sync failed: what the disk holds of the head and the open areas is not known
         self._compressor = zstandard.ZstdCompressor(level=LEVEL)
 
     @property
@@ -131,23 +142,29 @@ class Ring:
         area = self._area
         self._sequence += 1
         area.filled, area.sequence, area.before, area.first, area.last = 0, self._sequence, self._digest, t, t
+        area.seed = entry_seed(area.before)
         self._hash = hashlib.sha256(DOMAIN + area.before)
-        _AREA.pack_into(self._map, _AREA_AT[area.number], 0, area.sequence, area.before)
+        at = _AREA_AT[area.number]
+        self._say(at, 0)
+        self._map[at + 16 : at + _AREA.size] = area.before
+        self._say(at + 8, area.sequence)  # last: from here on the area counts
         self.append(Kind.SNAPSHOT, snapshot, t)
 
     def append(self, kind: Kind, payload: bytes, t: int) -> None:
         """Add an entry at ``t`` (ns). It must fit into ``room``."""
-        entry = pack_entry(kind, payload)
         area = self._area
+        entry = pack_entry(kind, payload, area.seed)
         if len(entry) > self.room:
             raise ConfigError(
                 f"{self.path}: an entry of {len(entry)} bytes does not fit; make the tape's blocks larger"
             )
+        if self._doubted:
+            self._write_again()
         at = area.start + area.filled
         self._map[at : at + len(entry)] = entry
         area.filled += len(entry)
         area.last = max(area.last, t)
-        _FILLED.pack_into(self._map, _AREA_AT[area.number], area.filled)
+        self._say(_AREA_AT[area.number], area.filled)
         self._hash.update(entry)
 
     def anchor(self) -> tuple[int, int, bytes]:
@@ -155,8 +172,22 @@ class Ring:
         return self._area.sequence, self._area.filled, self._hash.copy().digest()
 
     def sync(self) -> None:
-        """Put on the disk what has been written. Any thread may call it; raises ``OSError``."""
-        os.fdatasync(self._file)  # also writes pages that were changed through the mapping, and lets other threads run
+        """Put on the disk what has been written. Any thread may call it; raises ``OSError``.
+
+        After an error it fails until all that may have been lost was written again, at the next ``append``: the pages
+        of a failed sync count as written, and a second one would succeed without them.
+        """
+        with self._disk:
+            if self._doubted:
+                raise OSError(errno.EIO, "the tape could not be written", str(self.path))
+            try:
+                os.fdatasync(self._file)  # also writes pages that were changed through the mapping; others may run
+            except OSError:
+                for place, size in self._unsynced:
+                    self._map[place : place + size] = self._map[place : place + size]
+                self._doubted = True
+                raise
+            self._unsynced.clear()
 
     def close(self) -> None:
         """Give the file back; what is in the open area stays there, and is read from there."""
@@ -164,9 +195,21 @@ class Ring:
         self._map.close()
         os.close(self._file)
 
+    def _say(self, at: int, number: int) -> None:
+        """Change a number of the head in one store: whenever the process is killed, it is the old one or the new one."""
+        self._map[at : at + _WORD.size] = _WORD.pack(number)  # pack_into would clear it first
+
+    def _write_again(self) -> None:
+        """Change every page of the head and the open areas to what it is, so that the next sync writes it."""
+        self._map[: len(MAGIC)] = MAGIC
+        self._map[HEAD_SIZE : self._start] = self._map[HEAD_SIZE : self._start]
+        self._doubted = False
+
     def _wait(self) -> None:
         if self._worker is not None:
+            self._needed.set()
             self._worker.join()
+            self._needed.clear()
             self._worker = None
 
     def _store(self, area: _Area) -> None:
@@ -181,10 +224,27 @@ class Ring:
         if self._place + len(block) > self._start + self._size:
             self._place = self._start
         place = self._place
-        self._map[place : place + len(block)] = block
+        with self._disk:
+            end = place + len(block)
+            self._unsynced = [(at, size) for at, size in self._unsynced if at + size <= place or at >= end]
+            self._unsynced.append((place, len(block)))
+            self._map[place:end] = block
+        self._settle()
         self._place = place + -(-len(block) // BLOCK_ALIGN) * BLOCK_ALIGN
         self._newest = place
-        struct.pack_into("<QQ", self._map, MOVING_AT, place, area.sequence)
-        _AREA.pack_into(self._map, _AREA_AT[area.number], 0, 0, NO_DIGEST)
+        self._say(MOVING_AT, place)
+        self._say(MOVING_AT + 8, area.sequence)
+        self._say(_AREA_AT[area.number] + 8, 0)
+        self._settle()
         if self._stored is not None:
             self._stored(area.sequence, block)
+
+    def _settle(self) -> None:
+        """Sync, again where it fails, until the area is needed: the tape goes on, and ``sync`` tells of the disk."""
+        while True:
+            try:
+                self.sync()
+                return
+            except OSError:
+                if self._needed.wait(RETRY_S):
+                    return

@@ -1,0 +1,96 @@
+"""``make crash``: the full crash matrix, a line for each part; ``test_crash.py`` runs a short form of the same.
+
+Exits with 1 where a part did not hold, and with 0 otherwise; what could not be run here is said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from crash import small_disk, strace
+from crash.injection import inject
+from crash.kills import kill_at_random
+from crash.power_loss import replay, survives
+from crash.strace import record
+from crash.tape_states import after_power_loss, check, killed, recorded
+
+SIZES = ((1 << 18, 1 << 13, 0.0), (1 << 14, 1 << 13, 0.0), (1 << 18, 1 << 13, 0.2))
+
+
+def memory() -> str | None:
+    """A folder in memory, for files that are made anew thousands of times; None: the usual temporary folder."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+def power_loss(folder: Path, states: int, seed: int) -> str:
+    """Record two runs on one journal, and open every state."""
+    shipped, journal = folder / "shipped", folder / "state" / "journal.db"
+    shipped.mkdir()
+    journal.parent.mkdir()
+    calls = record(shipped / "journal.db", 0, 40, 2_000, folder / "first")
+    calls += record(shipped / "journal.db", 40, 160, 300_000, folder / "second")
+    more = 0
+    for state, acknowledged in replay(calls, shipped, states, seed):
+        more += survives(state, acknowledged, journal) > acknowledged
+    syncs = sum(call.name == "sync" for call in calls)
+    return f"{states} states of {len(calls)} recorded calls ({syncs} syncs); {more} held more than was acknowledged"
+
+
+def tape_states(folder: Path, states: int, entries: int, seed: int) -> str:
+    """Drive rings of some sizes, on disks that fail and don't; check each store, and ``states`` states after power loss."""
+    stores = blocks = 0
+    for number, (size, open_size, failing) in enumerate(SIZES):
+        made = recorded(
+            folder / f"{number}.tape", entries, seed + number, size=size, open_size=open_size, failing=failing
+        )
+        anchors = made.anchors()
+        for state in killed(made):
+            check(state, anchors, folder / "state.tape")
+            stores += 1
+        for state in after_power_loss(made, states // len(SIZES), seed):
+            blocks += check(state, anchors, folder / "state.tape")
+    return f"{stores} states of a killed process, {states} after power loss; {blocks} blocks read"
+
+
+def main() -> int:
+    """The full form."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="printed; the same gives the same choices")
+    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--states", type=int, default=12_000)
+    parser.add_argument("--injections", type=int, default=None, help="a sample instead of every call")
+    given = parser.parse_args()
+    seed = given.seed
+    print(f"seed {seed}", flush=True)
+    good = True
+
+    def part(name: str, reason: str, run: Callable[[Path], object], place: str | None = None) -> None:
+        nonlocal good
+        if reason:
+            print(f"{name:<12} DID NOT RUN: {reason}", flush=True)
+            return
+        begun = time.monotonic()
+        with tempfile.TemporaryDirectory(dir=place) as folder:
+            try:
+                words = str(run(Path(folder)))
+            except Exception:
+                good = False
+                words = "FAILED\n" + traceback.format_exc()
+        print(f"{name:<12} {time.monotonic() - begun:6.1f} s  {words}", flush=True)
+
+    part("tape", "", lambda folder: tape_states(folder, given.states, 600, seed), memory())
+    part("power loss", strace.why_not(), lambda folder: power_loss(folder, given.states, seed), memory())
+    part("small disk", small_disk.why_not(), small_disk.small_disk)
+    part("EIO, ENOSPC", strace.why_not(), lambda folder: inject(folder, given.injections, seed))
+    part("kill -9", "", lambda folder: kill_at_random(folder, given.kills, seed))
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
