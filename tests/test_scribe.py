@@ -160,6 +160,25 @@ def test_a_tape_that_cannot_be_synced_stops_the_journal(tmp_path: Path, key: Sig
     assert [payload["n"] for payload in written(path)] == list(range(5))
 
 
+def test_what_no_record_can_hold_is_in_nobody_s_way(tmp_path: Path, key: SigningKey) -> None:
+    """An entry that can't be written down is left out, counted, and told as a gap; all others are there."""
+    path = tmp_path / "journal.db"
+    scribe = Scribe(lambda: Journal.create_or_open(path, key))
+    large = Entry("check.fail", Severity.CRITICAL, 2, 2, {"n": "x" * (2 << 20)}, now=True)
+    tickets = [scribe.put(large if n == 2 else an_entry(n, True), n) for n in range(5)]
+    found: list[int] = []
+    wait_for(lambda: found.extend(scribe.durable()) or len(found) == 4)
+    assert found == [ticket for n, ticket in enumerate(tickets) if n != 2]
+    assert scribe.health().refused == 1 and scribe.health().failure == ""
+    scribe.put(an_entry(5), 5)
+    assert scribe.close()
+    payloads = written(path)
+    (gap,) = [payload for payload in payloads if payload["type"] == "journal.gap"]
+    assert gap["refused"] == {"critical": 1} and "at most 1048576" in str(gap["cause"])
+    assert [payload["n"] for payload in payloads if payload["type"] != "journal.gap"] == [0, 1, 3, 4, 5]
+    assert verify(path, [key.verifier]).ok
+
+
 def test_what_opens_no_journal_is_said_at_once(tmp_path: Path, key: SigningKey) -> None:
     """A journal that another process writes is an error where the scribe is made, not a thread that fails quietly."""
     with Journal.create_or_open(tmp_path / "journal.db", key), pytest.raises(ConfigError, match="another process"):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ..errors import EdgeMonitorError
+from ..errors import EdgeMonitorError, UsageError
 from ..journal import Entry, Journal, Severity
 from ..journal.writer import GROUP, JournalError
 
@@ -76,7 +76,7 @@ class Scribe:
         self._refused_all = 0
         self._durable_all = 0
         self._head = ""
-        self._gap_t = 0
+        self._gap_t, self._gap_cause = 0, ""
         self._next = 0
         self._failure = "not open yet"
         self._closing = False
@@ -93,9 +93,7 @@ class Scribe:
         with self._lock:
             room = self.capacity - len(self._queue) - len(self._written)
             if room <= (0 if entry.now else self._reserve):
-                self._refused[entry.severity.name.lower()] += 1
-                self._refused_all += 1
-                self._gap_t = t
+                self._refuse(entry, t, "the journal's queue was full")
                 return None
             ticket = self._next
             self._next += 1
@@ -189,15 +187,31 @@ class Scribe:
         if urgent:
             # Before the first append: when this fails, nothing waits in a journal that is closed then.
             self._prepare()
-        for item in items:
-            journal.append(_unhurried(item.entry))
+        taken = [item for item in items if self._append(journal, item)]
         journal.commit()
         with self._lock:
             self._written = []
             self._head = journal.head
-            self._told(items)
+            self._told(taken)
         self._call(self._wake)
         return True
+
+    def _append(self, journal: Journal, item: _Item) -> bool:
+        """Append one; False for what no record can hold: it would be in the way of all that follow."""
+        try:
+            journal.append(_unhurried(item.entry))
+        except UsageError as error:
+            with self._lock:
+                self._refuse(item.entry, item.t, str(error))
+                at = next(n for n, (other, _) in enumerate(self._written) if other is item)
+                self._written[at:] = [(other, sequence - 1) for other, sequence in self._written[at + 1 :]]
+            return False
+        return True
+
+    def _refuse(self, entry: Entry, t: int, cause: str) -> None:
+        self._refused[entry.severity.name.lower()] += 1
+        self._refused_all += 1
+        self._gap_t, self._gap_cause = t, cause
 
     def _prepare(self) -> None:
         try:
@@ -216,7 +230,7 @@ class Scribe:
             return []
         counts = dict(sorted(self._refused.items()))
         self._refused.clear()
-        payload = {"subject": "journal", "refused": counts, "cause": "the journal's queue was full"}
+        payload = {"subject": "journal", "refused": counts, "cause": self._gap_cause}
         return [_Item(Entry("journal.gap", Severity.CRITICAL, self._gap_t, self._gap_t, payload), -1, self._gap_t)]
 
     @staticmethod
