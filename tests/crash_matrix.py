@@ -13,11 +13,11 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from crash import small_disk, strace
+from crash import small_disk, strace, vfs
 from crash.injection import inject
 from crash.kills import kill_at_random
 from crash.power_loss import replay, survives
-from crash.strace import record
+from crash.strace import Call
 from crash.tape_states import after_power_loss, check, killed, recorded
 
 SIZES = ((1 << 18, 1 << 13, 0.0), (1 << 14, 1 << 13, 0.0), (1 << 18, 1 << 13, 0.2))
@@ -28,13 +28,29 @@ def memory() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
-def power_loss(folder: Path, states: int, seed: int) -> str:
-    """Record two runs on one journal, and open every state."""
-    shipped, journal = folder / "shipped", folder / "state" / "journal.db"
+def power_loss(folder: Path, states: int, seed: int, *, entries: int = 160, pad: int = 300_000) -> str:
+    """Record two runs of the shipping process on one journal, and open every state.
+
+    The second has ``entries``, each 20th of ``pad`` bytes; by default enough for the WAL to be begun anew within it.
+    """
+    shipped = folder / "shipped"
     shipped.mkdir()
+    calls = strace.record(shipped / "journal.db", 0, 40, 2_000, folder / "first")
+    calls += strace.record(shipped / "journal.db", 40, entries, pad, folder / "second")
+    return replayed(calls, shipped, folder, states, seed)
+
+
+def power_loss_vfs(folder: Path, states: int, seed: int) -> str:
+    """The same with the store on the SQLite of apsw, through a recording VFS."""
+    shipped = folder / "shipped"
+    shipped.mkdir()
+    return replayed(vfs.record(shipped / "journal.db", [(40, 2_000), (60, 20_000)]), shipped, folder, states, seed)
+
+
+def replayed(calls: list[Call], shipped: Path, folder: Path, states: int, seed: int) -> str:
+    """Open ``states`` states of ``calls`` in ``folder``."""
+    journal = folder / "state" / "journal.db"
     journal.parent.mkdir()
-    calls = record(shipped / "journal.db", 0, 40, 2_000, folder / "first")
-    calls += record(shipped / "journal.db", 40, 160, 300_000, folder / "second")
     more = 0
     for state, acknowledged in replay(calls, shipped, states, seed):
         more += survives(state, acknowledged, journal) > acknowledged
@@ -86,6 +102,7 @@ def main() -> int:
 
     part("tape", "", lambda folder: tape_states(folder, given.states, 600, seed), memory())
     part("power loss", strace.why_not(), lambda folder: power_loss(folder, given.states, seed), memory())
+    part("with apsw", "", lambda folder: power_loss_vfs(folder, given.states, seed), memory())
     part("small disk", small_disk.why_not(), small_disk.small_disk)
     part("EIO, ENOSPC", strace.why_not(), lambda folder: inject(folder, given.injections, seed))
     part("kill -9", "", lambda folder: kill_at_random(folder, given.kills, seed))
