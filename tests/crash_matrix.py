@@ -81,6 +81,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--states", type=int, default=12_000)
     parser.add_argument("--injections", type=int, default=None, help="a sample instead of every call")
+    parser.add_argument("--only", help="one part, by its name in the output")
     given = parser.parse_args()
     seed = given.seed
     print(f"seed {seed}", flush=True)
@@ -88,6 +89,8 @@ def main() -> int:
 
     def part(name: str, reason: str, run: Callable[[Path], object], place: str | None = None) -> None:
         nonlocal good
+        if given.only not in (None, name):
+            return
         if reason:
             print(f"{name:<12} DID NOT RUN: {reason}", flush=True)
             return
@@ -104,7 +107,8 @@ def main() -> int:
     part("power loss", strace.why_not(), lambda folder: power_loss(folder, given.states, seed), memory())
     part("with apsw", "", lambda folder: power_loss_vfs(folder, given.states, seed), memory())
     part("small disk", small_disk.why_not(), small_disk.small_disk)
-    part("EIO, ENOSPC", strace.why_not(), lambda folder: inject(folder, given.injections, seed))
+    part("EIO, ENOSPC", strace.why_not(), lambda folder: inject(folder, given.injections, seed, with_tape=False))
+    part("with a tape", strace.why_not(), lambda folder: inject(folder, given.injections, seed, with_tape=True))
     part("kill -9", "", lambda folder: kill_at_random(folder, given.kills, seed))
     return 0 if good else 1
 

@@ -34,24 +34,19 @@ class Injections:
 def each_call(folder: Path, with_tape: bool) -> list[tuple[str, int]]:
     """Which calls a run makes: name, and the how manieth of its thread."""
     trace = folder / "calls"
-    done = run_writer(
-        folder / "j.db",
-        folder / "t.tape" if with_tape else None,
-        0,
-        COUNT,
-        PAD,
-        trace,
-        ["-e", "trace=" + ",".join(FAILING)],
-    )
+    tape = folder / "t.tape" if with_tape else None
+    done = run_writer(folder / "j.db", tape, 0, COUNT, PAD, trace, ["-e", "trace=" + ",".join(FAILING)])
     assert done.returncode == 0, (done.stdout, done.stderr)
     made = Counter(match.groups() for line in trace.read_text().splitlines() if (match := _CALL.match(line)))
     most: Counter[str] = Counter()
     for (_, name), count in made.items():
         most[name] = max(most[name], count)
-    return [(name, n) for name in FAILING for n in range(1, most[name] + 1)]
+    # With a tape, only what a tape does: the rest is the journal's with or without one.
+    names = ("fdatasync", "fallocate") if with_tape else FAILING
+    return [(name, n) for name in names for n in range(1, most[name] + 1)]
 
 
-def inject(folder: Path, sample: int | None, seed: int, *, with_tape: bool = True) -> Injections:
+def inject(folder: Path, sample: int | None, seed: int, *, with_tape: bool) -> Injections:
     """Let each call fail, or a ``sample`` of them; a run each, after which all is held against what was said.
 
     ``with_tape``: a tape is synced before each urgent commit (and its start costs a second).
