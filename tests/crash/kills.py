@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import signal
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -41,7 +42,7 @@ def kill_at_random(folder: Path, kills: int, seed: int) -> Kills:
     """Start the writer ``kills`` times on one journal and kill it; after each, everything is held against what it said."""
     # Forked from a process that has loaded everything: a start costs milliseconds.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["crash.writer", "edge_monitor.tape"])
+    context.set_forkserver_preload(["edge_monitor.onboard.scribe", "edge_monitor.tape"])
     chance = random.Random(seed)
     journal, found = folder / "journal.db", Kills()
     for number in range(kills):
@@ -57,6 +58,7 @@ def kill_at_random(folder: Path, kills: int, seed: int) -> Kills:
             time.sleep(chance.uniform(0, LONGEST_LIFE_S))
             process.kill()
             process.join()
+            assert process.exitcode == -signal.SIGKILL, "the writer ended by itself"
             told = [line.split() for line in [opened, *lines] if line]
         entrance.close()
         assert not [words for words in told if words[0] in ("failed", "refused")], told
@@ -75,4 +77,5 @@ def kill_at_random(folder: Path, kills: int, seed: int) -> Kills:
         found.unacknowledged += found.records - first - len(acknowledged)
         tape.unlink(missing_ok=True)
     assert found.slowest_open_s < LONGEST_OPEN_S, found
+    assert found.acknowledged > kills, "hardly anything was written"
     return found
