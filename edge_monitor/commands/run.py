@@ -31,6 +31,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 PUBLISH, CONTROL = "tcp://127.0.0.1:7371", "tcp://127.0.0.1:7372"
 KEPT_TAPES = 8
 LARGEST = 1 << 16  #: bytes of a request
+SWITCH_S = 0.0002  #: for so long at most the journal's thread may keep the engine's waiting for the interpreter
 
 
 @click.command(short_help="Monitor live inputs on board, until stopped.")
@@ -90,6 +91,7 @@ def command(
     trusted = load_people(people) if people is not None else None
     approval = require(loaded, trusted, time.time_ns(), unapproved)
     endpoints = [endpoint(text) for text in sources]
+    sys.setswitchinterval(SWITCH_S)
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda caught, _: stopping.append(caught))

@@ -27,6 +27,7 @@ from ..outputs.wire import (
 
 PERIOD_NS = 100_000_000  #: between heartbeats
 STATE_NS = 1_000_000_000  #: between states, where nothing changes
+QUICK_STATE_NS = 50_000_000  #: and where something does: a storm of changes is a few states
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -54,7 +55,7 @@ class Publication:
         self._gates = {gate.name: _Gate(gate.lease) for gate in decider.envelope.gates}
         self._withheld = ""
         self._next_beat = 0
-        self._next_state = 0
+        self._next_state = self._last_state = 0
         envelope = decider.envelope
         names = {"checks": [c.name for c in envelope.checks], "signals": [s.name for s in envelope.signals]}
         self._names = _encode(names)
@@ -88,7 +89,7 @@ class Publication:
         self._send([f"event/{event.type}".encode(), body])
         if gate is not None:
             self._send([f"decision/{event.subject}".encode(), body])
-        self._next_state = 0
+        self._next_state = min(self._next_state, self._last_state + QUICK_STATE_NS)
 
     def durable(self, tickets: list[int], now: int) -> None:
         """The journal holds what these tickets stand for: GOs among them are given."""
@@ -117,7 +118,7 @@ class Publication:
 
     def state(self, now: int, beside: dict[str, Any]) -> bytes:
         """Publish how everything stands, and answer the same MessagePack. ``beside``: journal, source, tape."""
-        self._next_state = now + STATE_NS
+        self._next_state, self._last_state = now + STATE_NS, now
         checks, signals = self._decider.engine.checks, self._decider.engine.signals
         authority = self._decider.authority
         body = _encode(

@@ -76,11 +76,12 @@ class Recorder:
         now = self.decider.now
         if self.ring.room < len(payload) + self.ring.open_size // 4 or now - self.ring.begun > BLOCK_NS:
             self._turn()
-        told = self._known()
-        if told != self._told:
-            first = self._told[0]
-            self.ring.append(Kind.WORDS, _encode(self._words(first)), now)
-            self._told = told
+        if kind == Kind.ITEMS:  # nothing else speaks of texts
+            told = self._known()
+            if told != self._told:
+                first = self._told[0]
+                self.ring.append(Kind.WORDS, _encode(self._words(first)), now)
+                self._told = told
         self.ring.append(kind, payload, now)
 
     def _turn(self) -> None:
