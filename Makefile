@@ -8,7 +8,7 @@ export PYTHONPATH :=
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint fuzz crash bench bench-calibration clean docs plots
+.PHONY: help install demo test lint fuzz crash hil bench bench-live bench-calibration clean docs plots
 
 help: ## What can be made here
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,9 +40,17 @@ fuzz: $(STAMP) ## Cut and flip every recording (64 cuts, 256 flips each); 100,00
 crash: $(STAMP) ## Kill, cut the power, and let calls fail: 500 kills, every call, 12,000 states each of journal and tape
 	$(BIN)/python tests/crash_matrix.py
 
+NOMINAL_SECONDS ?= 60
+hil: $(STAMP) ## Inject faults into a simulated vehicle; signed report in build/hil (NOMINAL_SECONDS=1800: in full)
+	$(BIN)/python -m pytest hil_tests -p no:xdist --nominal-seconds $(NOMINAL_SECONDS)
+
 bench: $(STAMP) ## Measure against the peers in the same run; writes build/bench.json
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[bench]'
 	$(BIN)/python bench/run.py
+
+BENCH_SECONDS ?= 600
+bench-live: $(STAMP) ## The onboard process at 10,000 messages a second for 10 minutes (BENCH_SECONDS=30: a quick look); build/bench-live.json
+	$(BIN)/python bench/live.py --seconds $(BENCH_SECONDS)
 
 bench-calibration: $(STAMP) ## Is the false-alarm promise of drift checks kept? Simulates 6,000 hours; about 4 minutes
 	$(BIN)/python bench/calibration.py

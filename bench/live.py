@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +157,7 @@ def lease_delays(leases: list[int], sent_at: np.ndarray, flips: tuple[int, int])
     found = []
     for t in leases:
         place = int(np.searchsorted(sent, t)) - 1
-        if 0 <= place and t - sent[place] < 150_000_000:
+        if place >= 0 and t - sent[place] < 150_000_000:
             found.append(t - sent[place])
     return np.array(found, np.int64)
 
@@ -227,7 +226,9 @@ def _gap(beats: list[int]) -> float:
     return float(np.diff(beats).max() / 1e6) if len(beats) > 1 else float("nan")
 
 
-def _overloaded(feeder: Role, listener: Role, run: subprocess.Popen, sent_at: np.ndarray, seconds: float) -> dict[str, Any]:
+def _overloaded(
+    feeder: Role, listener: Role, run: subprocess.Popen, sent_at: np.ndarray, seconds: float
+) -> dict[str, Any]:
     """Ten times the load, as far as the publisher gets; then the load without flips until all is well again."""
     before = listener.ask("report")
     begun = boottime()
@@ -267,7 +268,13 @@ def rows(ours: dict[str, Any], bare: dict[str, Any]) -> list[dict[str, Any]]:
     pairs.append(("live, RSS at the end", "MB", ours["rss_end_mb"], bare["rss_end_mb"]))
     for name, unit, value, other in pairs:
         found.append(
-            {"name": name, "unit": unit, "ours": value, "peers": {"pyzmq+msgpack": other}, "ratios": {"pyzmq+msgpack": other / value}}
+            {
+                "name": name,
+                "unit": unit,
+                "ours": value,
+                "peers": {"pyzmq+msgpack": other},
+                "ratios": {"pyzmq+msgpack": other / value},
+            }
         )
     return found
 
@@ -280,7 +287,8 @@ def verdicts(ours: dict[str, Any], bare: dict[str, Any]) -> dict[str, bool]:
     met = {
         f"check.fail p99.9 at most the peer's + 2 ms ({over:+.2f} ms)": over <= TARGETS["over_peer_ms"],
         f"NO_GO lease p99.9 at most the peer's + 2 ms ({over_lease:+.2f} ms)": over_lease <= TARGETS["over_peer_ms"],
-        f"no message lost ({ours['lost']} lost, {ours['not_taken']} not taken)": not ours["lost"] and not ours["not_taken"],
+        f"no message lost ({ours['lost']} lost, {ours['not_taken']} not taken)": not ours["lost"]
+        and not ours["not_taken"],
         f"every flip told ({ours['missing']} missing)": not ours["missing"],
         f"at most half a core ({ours['core']:.2f})": ours["core"] <= TARGETS["core"],
         f"RSS at most 250 MB ({ours['rss_most_mb']:.0f})": ours["rss_most_mb"] <= TARGETS["rss_mb"],
@@ -291,7 +299,9 @@ def verdicts(ours: dict[str, Any], bare: dict[str, Any]) -> dict[str, bool]:
     }
     if overload:
         told = overload["lost"] == 0 or (overload["topics_lost"] > 0 and overload["causes"] == ["overflow"])
-        met[f"10x: alive, losses told ({overload['lost']:,} of {overload['sent']:,})"] = bool(overload["alive"] and told)
+        met[f"10x: alive, losses told ({overload['lost']:,} of {overload['sent']:,})"] = bool(
+            overload["alive"] and told
+        )
         met[f"10x: GO again ({overload['go_again_ms'] or 0:.0f} ms later)"] = overload["go_again_ms"] is not None
     return met
 
@@ -302,17 +312,23 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600.0, help="of measured load on the monitor")
     parser.add_argument("--peer-seconds", type=float, help="of each of the peer's two turns; a quarter, 60 at most")
     parser.add_argument("--overload", type=float, default=10.0, help="seconds of ten times the load; 0: none")
+    parser.add_argument(
+        "--nice", type=int, default=0, help="priority of publisher, subscriber, peer and monitor alike; below 0 as root"
+    )
     parser.add_argument("--profile", type=Path, help="run the monitor under cProfile, and write here")
+    parser.add_argument("--disk", type=Path, default=BUILD, help="folder in which journal and tape are written")
     parser.add_argument("--out", type=Path, default=BUILD / "bench-live.json")
     options = parser.parse_args()
     turn = options.peer_seconds or min(60.0, max(5.0, options.seconds / 4))
     BUILD.mkdir(exist_ok=True)
     load = os.getloadavg()[0]
+    if options.nice:
+        os.nice(options.nice)  # children inherit it
     print(
         f"{platform.machine()}, Python {platform.python_version()}, {os.cpu_count()} cores for monitor, publisher and "
-        f"subscriber together; load before the start {load:.1f}\n", flush=True,
+        f"subscriber together; load before the start {load:.1f}; nice {options.nice}\n", flush=True,
     )  # fmt: skip
-    with tempfile.TemporaryDirectory(dir=BUILD, prefix="live-") as name:
+    with tempfile.TemporaryDirectory(dir=options.disk, prefix="live-") as name:
         folder = Path(name)
         flips = folder / "flips"
         sent_at = flips_file(flips, mode="w+")
@@ -326,18 +342,23 @@ def main() -> None:
     bare |= {key: (turns[0][key] + turns[1][key]) / 2 for key in ("core", "rss_end_mb")}
     table, met = rows(ours, bare), verdicts(ours, bare)
     for row in table:
-        other = row["peers"]["pyzmq+msgpack"]
-        print(f"{row['name']:48} {row['unit']:6} {row['ours']:10.4g}  pyzmq+msgpack {other:.4g} ({row['ratios']['pyzmq+msgpack']:.2f}x)")
+        other, ratio = row["peers"]["pyzmq+msgpack"], row["ratios"]["pyzmq+msgpack"]
+        print(f"{row['name']:48} {row['unit']:6} {row['ours']:10.4g}  pyzmq+msgpack {other:.4g} ({ratio:.2f}x)")
     print()
     for name, holds in met.items():
         print(f"{'met   ' if holds else 'MISSED'}  {name}")
     detail = {
-        "seconds": options.seconds, "topics": TOPICS, "hz": HZ, "load_before": load, "load_after": os.getloadavg()[0],
+        "seconds": options.seconds, "nice": options.nice, "topics": TOPICS, "hz": HZ,
+        "load_before": load, "load_after": os.getloadavg()[0],
         "ours": _plain(ours), "peer_turns": [_plain(one) for one in turns], "met": met,
     }  # fmt: skip
     options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(json.dumps({"rows": table, "detail": detail}, indent=1, default=lambda value: value.item()) + "\n")
-    print(f"\nwritten to {options.out.relative_to(Path.cwd()) if options.out.is_relative_to(Path.cwd()) else options.out}")
+    options.out.write_text(
+        json.dumps({"rows": table, "detail": detail}, indent=1, default=lambda value: value.item()) + "\n"
+    )
+    print(
+        f"\nwritten to {options.out.relative_to(Path.cwd()) if options.out.is_relative_to(Path.cwd()) else options.out}"
+    )
     sys.exit(0 if all(met.values()) else 1)
 
 

@@ -76,7 +76,9 @@ class _State:
         self.names = [f"/t{topic:02}".encode() for topic in range(TOPICS)]
 
 
-def _send(socket: Any, sent_at: np.ndarray, state: _State, seconds: float, times: float, flipping: bool) -> dict[str, Any]:
+def _send(
+    socket: Any, sent_at: np.ndarray, state: _State, seconds: float, times: float, flipping: bool
+) -> dict[str, Any]:
     """``seconds`` of load. A topic's b flips once in ``HZ`` of its messages, one topic after the other."""
     pack, mark, names, seq = msgpack.packb, MARK.pack, state.names, state.seq
     step = round(TICK_NS / times)
@@ -140,7 +142,15 @@ def subscriber(address: str, pipe: Connection) -> None:
         if any(what == pipe.fileno() for what, _ in poller.poll(1000)):
             order = pipe.recv()
             pipe.send(
-                {"events": events, "leases": leases, "beats": beats, "told": told, "types": types, "states": states, "go": go}
+                {
+                    "events": events,
+                    "leases": leases,
+                    "beats": beats,
+                    "told": told,
+                    "types": types,
+                    "states": states,
+                    "go": go,
+                }
             )
             if order is None:
                 break
@@ -170,7 +180,7 @@ def subscriber(address: str, pipe: Connection) -> None:
                 beats.append(now)
             elif topic == b"state":
                 document = msgpack.unpackb(body)
-                count = sum(document["signals"]["count"][:: 2][:TOPICS])
+                count = sum(document["signals"]["count"][::2][:TOPICS])
                 states.append((now, count, document["source"]["lost"], document["journal"]["refused"]))
     context.destroy(linger=0)
 

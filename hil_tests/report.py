@@ -59,7 +59,8 @@ class Report:
             "# HIL report", "",
             f"- edge-monitor {__version__}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {now}",
             f"- monitor: {self.monitor}", f"- used: {self.usage}", f"- nominal: {self.nominal}", "",
-            "| # | fault | told by | deadline, ms | NO_GO, ms | event, ms | GO again, ms | |", "|---|---|---|---|---|---|---|---|",
+            "| # | fault | told by | deadline, ms | NO_GO, ms | event, ms | GO again, ms | |",
+            "|---|---|---|---|---|---|---|---|",
         ]  # fmt: skip
         for scenario, *found in self.rows:
             no_go, event, recovery = ("none" if ms is None else f"{ms:.1f}" for ms in found)

@@ -22,7 +22,9 @@ def test_00_nominal(bench: Bench, report: Report, request: pytest.FixtureRequest
     begun = boottime()
     time.sleep(seconds)
     wrong = bench.watch.wrong(begun)
-    report.nominal = f"{seconds:g} s, {'nothing raised' if not wrong else f'{len(wrong)} raised: ' + ', '.join(wrong[:5])}"
+    report.nominal = (
+        f"{seconds:g} s, {'nothing raised' if not wrong else f'{len(wrong)} raised: ' + ', '.join(wrong[:5])}"
+    )
     assert not wrong
 
 
