@@ -313,7 +313,9 @@ def main() -> None:
     parser.add_argument("--peer-seconds", type=float, help="of each of the peer's two turns; a quarter, 60 at most")
     parser.add_argument("--overload", type=float, default=10.0, help="seconds of ten times the load; 0: none")
     parser.add_argument(
-        "--nice", type=int, default=0, help="priority of publisher, subscriber, peer and monitor alike; below 0 as root"
+        "--realtime",
+        action="store_true",
+        help="publisher, subscriber, peer and monitor alike under SCHED_RR, ahead of whatever else runs; as root",
     )
     parser.add_argument("--profile", type=Path, help="run the monitor under cProfile, and write here")
     parser.add_argument("--disk", type=Path, default=BUILD, help="folder in which journal and tape are written")
@@ -322,12 +324,14 @@ def main() -> None:
     turn = options.peer_seconds or min(60.0, max(5.0, options.seconds / 4))
     BUILD.mkdir(exist_ok=True)
     load = os.getloadavg()[0]
-    if options.nice:
-        os.nice(options.nice)  # children inherit it
+    if options.realtime:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))  # children inherit it
+    priority = "SCHED_RR" if options.realtime else "normal priority"
     print(
         f"{platform.machine()}, Python {platform.python_version()}, {os.cpu_count()} cores for monitor, publisher and "
-        f"subscriber together; load before the start {load:.1f}; nice {options.nice}\n", flush=True,
-    )  # fmt: skip
+        f"subscriber together; load before the start {load:.1f}; {priority}\n",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory(dir=options.disk, prefix="live-") as name:
         folder = Path(name)
         flips = folder / "flips"
@@ -348,7 +352,7 @@ def main() -> None:
     for name, holds in met.items():
         print(f"{'met   ' if holds else 'MISSED'}  {name}")
     detail = {
-        "seconds": options.seconds, "nice": options.nice, "topics": TOPICS, "hz": HZ,
+        "seconds": options.seconds, "realtime": options.realtime, "topics": TOPICS, "hz": HZ,
         "load_before": load, "load_after": os.getloadavg()[0],
         "ours": _plain(ours), "peer_turns": [_plain(one) for one in turns], "met": met,
     }  # fmt: skip
