@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 from edge_monitor import envelope as envelopes
-from edge_monitor.core.samples import Cause
+from edge_monitor.core.samples import Cause, Verdict
 from edge_monitor.journal import Journal
 from edge_monitor.journal.keys import SigningKey
 from edge_monitor.journal.reader import Reader
@@ -318,6 +318,24 @@ def test_requests_are_answered_and_nonsense_is_refused(robot: Robot) -> None:
     ):
         refused = ask(nonsense)
         assert not refused["ok"] and "\n" not in refused["error"] and refused["error"]
+
+
+def test_a_storm_of_changes_is_a_few_states(robot: Robot) -> None:
+    """States go out at most every 50 ms, the last change soon after it came; every event goes out at once."""
+    robot.go()
+    before = len(robot.sent)
+    for turn in range(200):
+        robot.speed(13.0 if turn % 2 == 0 else 5.0)
+        robot.turn(1)
+    sent = [parts[0] for parts in robot.sent[before:]]
+    assert sent.count(b"event/check.fail") == 100 and sent.count(b"event/check.pass") == 100
+    assert 4 <= sent.count(b"state") <= 5
+    robot.speed(13.0)
+    robot.turn(1)
+    for _ in range(6):
+        robot.turn(10)
+    body = next(parts[1] for parts in reversed(robot.sent) if parts[0] == b"state")
+    assert msgspec.msgpack.decode(body)["checks"]["verdict"][1] == int(Verdict.FAIL)
 
 
 def test_a_topic_that_is_over_its_limits_is_unknown(tmp_path: Path) -> None:
