@@ -46,9 +46,10 @@ def report(request: pytest.FixtureRequest) -> Iterator[Report]:
     found = Report(request.config.getoption("--monitor-in") or "started by the harness")
     yield found
     folder = request.config.getoption("--report")
-    text = found.write(folder, request.config.getoption("--report-key"))
+    own = request.config.getoption("--report-key")
+    text = found.write(folder, own)
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print(f"\n{text}\nsigned: {folder / 'report.md'}, checked with {folder / 'report.pub'}")
+        print(f"\n{text}\nwritten to {folder / 'report.md'}, signed with {own or folder / 'report.key'}")
 
 
 @pytest.fixture(scope="session")
