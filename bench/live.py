@@ -299,10 +299,10 @@ def verdicts(ours: dict[str, Any], bare: dict[str, Any]) -> dict[str, bool]:
     }
     if overload:
         told = overload["lost"] == 0 or (overload["topics_lost"] > 0 and overload["causes"] == ["overflow"])
-        met[f"10x: alive, losses told ({overload['lost']:,} of {overload['sent']:,})"] = bool(
-            overload["alive"] and told
-        )
-        met[f"10x: GO again ({overload['go_again_ms'] or 0:.0f} ms later)"] = overload["go_again_ms"] is not None
+        met[
+            f"{overload['rate']:,.0f} messages/s: alive, losses told ({overload['lost']:,} of {overload['sent']:,})"
+        ] = bool(overload["alive"] and told)
+        met[f"GO again afterwards ({overload['go_again_ms'] or 0:.0f} ms later)"] = overload["go_again_ms"] is not None
     return met
 
 

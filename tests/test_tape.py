@@ -252,6 +252,22 @@ def test_the_page_gives_the_format_s_numbers() -> None:
     assert all(re.search(rf"\b{kind.value} {kind.name.lower()}\b", page) for kind in Kind)
 
 
+def test_a_long_tape_is_no_memory_of_the_process(tmp_path: Path, flight: Envelope) -> None:
+    """What was stored in the ring is the file's: however much is written, only the head and the open areas stay mapped."""
+    monitor = Monitor(flight)
+    tape = ring(tmp_path / "run.tape", monitor)
+    noise = np.random.default_rng(5)
+    for t in range(1, 13):
+        tape.turn(b"snapshot", t)
+        tape.append(Kind.ITEMS, noise.bytes(OPEN // 2), t)
+    tape._wait()
+    maps = Path("/proc/self/smaps").read_text()
+    (own,) = re.findall(rf"^.*{re.escape(str(tape.path))}\n.*?^Rss:\s+(\d+) kB", maps, re.MULTILINE | re.DOTALL)
+    tape.close()
+    assert int(own) << 10 <= HEAD_SIZE + 2 * OPEN + (64 << 10)
+    assert len(list(read(tape.path).blocks)) == 12
+
+
 def test_a_full_disk_is_found_at_the_start(tmp_path: Path, flight: Envelope) -> None:
     """A tape takes its room when it is made: later nothing can fail for want of it. No second one of its name is made."""
     with pytest.raises(ConfigError, match="no room"):

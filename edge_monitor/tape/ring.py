@@ -230,6 +230,9 @@ class Ring:
             self._unsynced.append((place, len(block)))
             self._map[place:end] = block
         self._settle()
+        first = place // mmap.PAGESIZE * mmap.PAGESIZE
+        # The pages are the file's and stay so; mapped on, the whole ring would count as memory of this process.
+        self._map.madvise(mmap.MADV_DONTNEED, first, place + len(block) - first)
         self._place = place + -(-len(block) // BLOCK_ALIGN) * BLOCK_ALIGN
         self._newest = place
         self._say(MOVING_AT, place)
