@@ -31,7 +31,7 @@ from .publication import Publication
 from .scribe import Scribe
 
 #: A turn begins so long after the last one at the earliest: what comes in between is decided together.
-TURN_NS = 1_000_000
+TURN_NS = 500_000
 #: and, messages or not, so long after it at the latest (SEMANTICS §1).
 LONGEST_MS = 10
 #: Between reports of the monitor's own state, where nothing of it changes.
