@@ -63,7 +63,6 @@ class Room:
 
     def __init__(self, source: ZmqSource, clock: Clock, signals: list[Signal]) -> None:
         self.source, self.clock = source, clock
-        warm()
         self.extractor = Extractor(signals)
         self.context = zmq.Context()
         self.problems: list[str] = []
@@ -130,6 +129,7 @@ def open_room() -> Iterator[Open]:
 
     def make(*signals: Signal, endpoints: tuple[Endpoint, ...] = (IN,), **options: Any) -> Room:
         wanted = list(signals) or [Signal("x", "/t", "x")]
+        warm()  # before there is a source, whose patience with silent topics begins when it is made
         clock = Clock()
         topics = dict.fromkeys(each.topic for each in wanted)
         room = Room(ZmqSource(endpoints, topics, options.pop("clock", clock), **options), clock, wanted)
