@@ -153,6 +153,19 @@ def test_rules_of_the_onboard_page_name_their_tests() -> None:
     assert len(named) >= 7 and named <= there
 
 
+def test_the_onboard_page_gives_the_process_s_numbers() -> None:
+    """Times of turns, heartbeats and states, and the addresses, are those of the code."""
+    from edge_monitor.commands.run import CONTROL, PUBLISH
+    from edge_monitor.onboard import loop, publication
+
+    text = (ROOT / "docs/live.md").read_text("utf-8")
+    assert f"{loop.TURN_NS / 1e6:g} ms after the last one and at most {loop.LONGEST_MS} ms" in text
+    assert f"every {publication.PERIOD_NS / 1e6:g} ms, after a completed turn" in text
+    rarely, often = publication.STATE_NS / 1e9, publication.QUICK_STATE_NS / 1e6
+    assert f"at most every {often:g} ms, and every {rarely:g} s |" in text
+    assert PUBLISH in text and CONTROL in text
+
+
 def test_documents_speak_of_the_project_alone() -> None:
     """No machine's paths stand in the documents."""
     for path in documents():
