@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -76,9 +77,9 @@ class SensorModel(Model):
         """The file that its statistics are compared with, if it has one."""
         return getattr(self, "reference", None)
 
+    @abstractmethod
     def options(self) -> Options:
         """The kernels' options. Raises ValueError: values that contradict each other."""
-        raise NotImplementedError
 
     def findings(self) -> Iterator[Finding]:
         """What is wrong between the fields."""
