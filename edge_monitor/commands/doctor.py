@@ -7,6 +7,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -177,11 +178,11 @@ def kernels(envelope: Envelope) -> Iterator[Finding]:
 def inputs(envelope: Envelope, sources: tuple[str, ...], listen: float) -> Iterator[Finding]:
     """What comes on each topic that the envelope reads."""
     from ..onboard.own_signals import TOPIC
-    from ..sources.zmq import ZmqSource
-    from .run import boottime, endpoint
+    from ..sources.addresses import combine, open_sources, parse
+    from .run import boottime
 
     topics = sorted({signal.topic for signal in envelope.signals if signal.topic} - {TOPIC})
-    with ZmqSource([endpoint(text) for text in sources], topics, boottime, allow_plain=True) as source:
+    with closing(combine(open_sources([parse(text) for text in sources], topics, boottime, plain=True))) as source:
         end = time.monotonic() + listen
         while time.monotonic() < end:
             source.drain()

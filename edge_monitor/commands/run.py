@@ -8,14 +8,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ConfigError, UsageError
+from ..errors import ConfigError
 
 if TYPE_CHECKING:
     import zmq
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..events import Event
     from ..onboard.loop import Onboard
     from ..people import People
-    from ..sources.zmq import Endpoint
+    from ..sources.addresses import Address
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 PUBLISH, CONTROL = "tcp://127.0.0.1:7371", "tcp://127.0.0.1:7372"
@@ -84,20 +84,21 @@ def command(
     from .. import envelope as envelopes
     from ..envelope.approval import require
     from ..people import load as load_people
+    from ..sources.addresses import parse
 
     loaded = envelopes.load(envelope, risk=risk)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
     trusted = load_people(people) if people is not None else None
     approval = require(loaded, trusted, time.time_ns(), unapproved)
-    endpoints = [endpoint(text) for text in sources]
+    addresses = [parse(text) for text in sources]
     sys.setswitchinterval(SWITCH_S)
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda caught, _: stopping.append(caught))
     with ExitStack() as stack:
         onboard = assemble(
-            stack, loaded, approval, endpoints, journal, key,
+            stack, loaded, approval, addresses, journal, key,
             tapes=tapes, tape_size=tape_size << 20, publish=publish, control=control, plain=plain, people=trusted,
             tell=_print if jsonl else None,
         )  # fmt: skip
@@ -110,22 +111,11 @@ def command(
     return 0
 
 
-def endpoint(text: str) -> Endpoint:
-    """``[bind-]sub|pull:ADDRESS`` as an endpoint. Raises ``UsageError`` for anything else."""
-    from ..sources.zmq import Endpoint
-
-    kind, _, address = text.partition(":")
-    bind, kind = kind.startswith("bind-"), kind.removeprefix("bind-")
-    if kind not in ("sub", "pull") or "://" not in address:
-        raise UsageError(f"--source {text}: expected such as 'sub:tcp://127.0.0.1:7370' or 'bind-pull:ipc://in.sock'")
-    return Endpoint(address, kind, bind)
-
-
 def assemble(
     stack: ExitStack,
     envelope: Envelope,
     approval: Approval,
-    endpoints: list[Endpoint],
+    addresses: Sequence[Address],
     journal: Path,
     key: Path,
     *,
@@ -152,7 +142,7 @@ def assemble(
     from ..onboard.scribe import Scribe
     from ..onboard.service_manager import notify
     from ..runtime import Monitor
-    from ..sources.zmq import ZmqSource
+    from ..sources.addresses import combine, open_sources
     from ..tape import Ring
 
     boot = os.urandom(16)
@@ -181,7 +171,7 @@ def assemble(
     requests = bound(context, zmq.REP, control, "--control")
     requests.setsockopt(zmq.LINGER, 0)
     topics = sorted({signal.topic for signal in envelope.signals if signal.topic} - {TOPIC})
-    source = ZmqSource(endpoints, topics, boottime, allow_plain=plain)
+    source = combine(open_sources(addresses, topics, boottime, plain=plain))
     publication = Publication(send, boot, monitor.decider, unapproved=approval.unapproved)
     onboard = Onboard(
         monitor, source, scribe, publication, boottime, ring=ring, tell=tell, notify=notify

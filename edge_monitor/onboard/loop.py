@@ -11,18 +11,17 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import zmq
 
 from ..core.commands import Command
-from ..core.messages import Batch, Channel, Damage
-from ..core.samples import Cause
 from ..events import Event
 from ..journaling import at_once, entry
 from ..reexecution import BESIDE
 from ..runtime import Monitor
+from ..sources.live import LiveSource
 from ..tape import Ring
 from .control import Reply
 from .history import kernel_boot
@@ -41,32 +40,6 @@ ANSWER_NS = 5_000_000_000
 UNSURE = msgspec.msgpack.encode(
     {"ok": False, "error": "carried out, but the journal does not hold it yet: check the disk"}
 )
-Item = Channel | Batch | Damage
-
-
-class LiveSource(Protocol):
-    """What the loop needs of a live input."""
-
-    @property
-    def sockets(self) -> Sequence[Any]:
-        """To be polled."""
-
-    @property
-    def now(self) -> int:
-        """The latest time that was stamped, ns."""
-
-    def drain(self) -> list[Item]:
-        """What is queued, each message stamped with the time at which it was taken."""
-
-    def status(self) -> Sequence[tuple[str, Cause, str]]:
-        """Changes in what holds for whole topics, at ``now``: (topic, cause, words)."""
-
-    @property
-    def lost(self) -> int:
-        """Messages that had to be dropped or were lost on the way, in all."""
-
-    def close(self) -> None:
-        """Give the sockets back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,57 @@
+"""From addresses as a person gives them, ``KIND:ADDRESS``, to live sources. A kind's own libraries are loaded when it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from edge_monitor.errors import UsageError
+
+from .live import Combined, LiveSource
+from .zmq import Endpoint, ZmqSource
+
+ZMQ_KINDS = ("sub", "pull", "bind-sub", "bind-pull")
+FORMS = "'sub:tcp://127.0.0.1:7370' or 'bind-pull:ipc://in.sock'"
+
+
+class Address(NamedTuple):
+    """Where messages come from. ``kind``: of the source; ``rest``: what that kind makes of it."""
+
+    kind: str
+    rest: str
+
+
+def parse(text: str) -> Address:
+    """An address as a person gives it. Raises ``UsageError`` where it is none."""
+    kind, _, rest = text.partition(":")
+    if kind not in ZMQ_KINDS or "://" not in rest:
+        raise UsageError(f"--source {text}: expected such as {FORMS}")
+    return Address(kind, rest)
+
+
+def open_sources(
+    addresses: Sequence[Address], topics: Sequence[str], clock: Callable[[], int], *, plain: bool = False
+) -> list[LiveSource]:
+    """The sources at ``addresses``, open; all ZeroMQ addresses are one source.
+
+    ``topics``: those that are read; ``clock``: ns on CLOCK_BOOTTIME; ``plain``: allow addresses beyond this machine without
+    keys. Raises ``ConfigError``: an address that will not do, or a library that is missing.
+    """
+    with ExitStack() as stack:
+        sources: list[LiveSource] = []
+        endpoints = [_endpoint(address) for address in addresses if address.kind in ZMQ_KINDS]
+        if endpoints:
+            sources.append(ZmqSource(endpoints, topics, clock, allow_plain=plain))
+            stack.callback(sources[-1].close)
+        stack.pop_all()
+        return sources
+
+
+def combine(sources: Sequence[LiveSource]) -> LiveSource:
+    """One source out of at least one."""
+    return sources[0] if len(sources) == 1 else Combined(sources)
+
+
+def _endpoint(address: Address) -> Endpoint:
+    return Endpoint(address.rest, address.kind.removeprefix("bind-"), address.kind.startswith("bind-"))
