@@ -125,12 +125,10 @@ def load_verifier_key(path: Path) -> VerifierKey:
 
 def parse_verifier_key(line: str, where: str = "key") -> VerifierKey:
     """A verifier key from its line. Raises ``ConfigError`` as ``load_verifier_key`` does."""
-    name, key_id, public = _parse(line, where)
+    name, key_id, public = parse_key_line(line, where)
     key = VerifierKey(name, public)
     if key.key_id != key_id:
         raise ConfigError(f"{where}: the key's id does not match its content; the file is damaged")
-    if not nacl.bindings.crypto_core_ed25519_is_valid_point(public):
-        raise ConfigError(f"{where}: not a usable Ed25519 key (of low order, or not a point of the group)")
     return key
 
 
@@ -153,12 +151,24 @@ def decode_base64(text: str) -> bytes | None:
     return data if base64.b64encode(data).decode() == text else None
 
 
-def _parse(line: str, where: object) -> tuple[str, bytes, bytes]:
+def parse_key_line(line: str, where: object, kind: bytes = ED25519) -> tuple[str, bytes, bytes]:
+    """Name, key id and key of ``NAME+ID+BASE64``; ``kind``: the signature type that is expected.
+
+    Raises ``ConfigError`` for anything else; a public key that nothing can be verified with is refused too.
+    """
+    name, key_id, key = _parse(line, where, kind)
+    if not nacl.bindings.crypto_core_ed25519_is_valid_point(key):
+        raise ConfigError(f"{where}: not a usable Ed25519 key (of low order, or not a point of the group)")
+    return name, key_id, key
+
+
+def _parse(line: str, where: object, kind: bytes = ED25519) -> tuple[str, bytes, bytes]:
     name, _, rest = line.partition("+")
     key_id, _, encoded = rest.partition("+")
     data = decode_base64(encoded)
     if data is None or not _NAME.fullmatch(name) or not _KEY_ID.fullmatch(key_id):
         raise ConfigError(f"{where}: malformed key; expected NAME+ID+BASE64 in one line")
-    if len(data) != 33 or data[:1] != ED25519:
-        raise ConfigError(f"{where}: not an Ed25519 key; other kinds are not supported")
+    if len(data) != 33 or data[:1] != kind:
+        wanted = "an Ed25519 key" if kind == ED25519 else "the key of a registry's receipts"
+        raise ConfigError(f"{where}: not {wanted}; other kinds don't serve here")
     return name, bytes.fromhex(key_id), data[1:]
