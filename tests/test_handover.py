@@ -17,7 +17,8 @@ from oracles.handover import HandoverOracle
 from edge_monitor import events
 from edge_monitor.core.commands import ResetLatch
 from edge_monitor.core.decision_specs import GateSpec
-from edge_monitor.core.handover import MOST_IDS, MOST_PENDING, Handover
+from edge_monitor.core.handover import MOST_PENDING, Handover
+from edge_monitor.core.handover_state import MOST_IDS
 from edge_monitor.core.handover_terms import Span
 from edge_monitor.core.samples import Verdict
 from edge_monitor.journal.event_types import EVENT_TYPES

@@ -61,7 +61,7 @@ def clone(machine: Handover) -> Handover:
     other.pending = machine.pending.copy()
     other.ended = machine.ended.copy()
     other.motions = {name: Motion(m.go, m.armed, m.failed, m.demanded) for name, m in machine.motions.items()}
-    other._needed = machine._needed.copy()
+    other.needed = machine.needed.copy()
     return other
 
 
@@ -97,7 +97,7 @@ def relative(machine: Handover, t: int) -> Any:
             o.attestation,
         ),
         left(machine.mrm), machine.override, tuple((person, left(due)) for _, person, due in machine.pending.values()),
-        tuple((m.go, m.armed, m.failed, m.demanded) for m in machine.motions.values()), tuple(machine._needed.values()),
+        tuple((m.go, m.armed, m.failed, m.demanded) for m in machine.motions.values()), tuple(machine.needed.values()),
     )  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def successors(node: Node, depth: int) -> Iterator[tuple[str, int, Handover, lis
         document = {"decision": after.decision, "execution": after.execution, "mode": "", "intention": ""}
         acts = machine.step(t, t, changes=[Change("authority.changed", t, t, machine.observed, after, ())])
         yield f"see {name}", t, machine, acts, [("authority.changed", t, {"after": document})]
-    for gate, known in (("continue", base.motions["continue"].go), ("resume", base._needed["resume"])):
+    for gate, known in (("continue", base.motions["continue"].go), ("resume", base.needed["resume"])):
         machine = clone(base)
         verdict = Verdict.FAIL if known else Verdict.PASS
         acts = machine.step(t, t, decisions=[Decision(gate, not known, t, t, verdict, ())])

@@ -48,14 +48,31 @@ _NAN = math.nan
 
 
 @inlined
-def row_of(mode, table, start):  # type: ignore[no-untyped-def]
-    """Offset of the reference of ``mode`` in the table, -1 where it has none."""
+def reference_row(check, signals, table, start):  # type: ignore[no-untyped-def]
+    """``(place, cause)`` of the reference in the table that counts in the mode in force; unknown: the mode is, or has none."""
     row = start + HEAD
+    if check["b"] < 0:
+        return row, NONE
+    mode = signals[check["b"]]
+    if mode["cause"] != NONE:
+        return row, mode["cause"]
     for _ in range(int(table[start + MODES])):
-        if table[row + MODE] == mode:
-            return row
+        if table[row + MODE] == mode["value"]:
+            return row, NONE
         row += int(table[start + STRIDE])
-    return -1
+    return row, DEPENDENCY
+
+
+@inlined
+def arrive(state, t, table, start, pool, q):  # type: ignore[no-untyped-def]
+    """Something known comes at ``t``: after a gap there is nothing to difference it with, after a long one no block."""
+    if state["n0"] != _UNSEEN:
+        gap = float(t - state["n0"])
+        if gap > table[start + GAP_NS]:
+            forget_lags(pool, q)
+            if gap > table[start + BLOCK_NS]:
+                start_block(pool, q)
+    state["n0"] = t
 
 
 @inlined
@@ -101,15 +118,7 @@ def drift(check, state, signals, table, pool):  # type: ignore[no-untyped-def]
         state["n0"] = _UNSEEN
         state["n1"] = 0
         return UNKNOWN, signal["cause"], _NAN, _NAN, _NAN
-    row = start + HEAD
-    cause = NONE
-    if check["b"] >= 0:
-        mode = signals[check["b"]]
-        cause = mode["cause"]
-        if cause == NONE:
-            row = row_of(mode["value"], table, start)
-            if row < 0:
-                cause = DEPENDENCY
+    row, cause = reference_row(check, signals, table, start)
     if cause == NONE and pool[q + ROW] != row - start:
         pool[q + ROW] = float(row - start)
         start_block(pool, q)
@@ -118,13 +127,7 @@ def drift(check, state, signals, table, pool):  # type: ignore[no-untyped-def]
         if signal["cause"] != NONE or cause != NONE:
             forget_lags(pool, q)
         else:
-            if state["n0"] != _UNSEEN:
-                gap = float(signal["t"] - state["n0"])
-                if gap > table[start + GAP_NS]:
-                    forget_lags(pool, q)
-                    if gap > table[start + BLOCK_NS]:
-                        start_block(pool, q)
-            state["n0"] = signal["t"]
+            arrive(state, signal["t"], table, start, pool, q)
             absorb(signal["value"], table, start, row, pool, q)
     if signal["cause"] != NONE:
         return UNKNOWN, signal["cause"], _NAN, _NAN, _NAN

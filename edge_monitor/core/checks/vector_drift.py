@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 
-from ..drift.pipeline import BLOCK_NS, DIMENSIONS, GAP_NS, HEAD, ROW, STATE, forget_lags, start_block
+from ..drift.pipeline import DIMENSIONS, ROW, STATE, forget_lags
 from ..drift.vector import SEEN, VALUES, absorb_row, enter_mode
 from ..jit import inlined, outlined
 from ..samples import UNSEEN, Cause, Verdict
-from .drift import judged, row_of
+from .drift import arrive, judged, reference_row
 
 UNKNOWN = int(Verdict.UNKNOWN)
-NONE, DEPENDENCY = int(Cause.NONE), int(Cause.DEPENDENCY)
+NONE = int(Cause.NONE)
 _UNSEEN = int(UNSEEN)
 _NAN = math.nan
 
@@ -62,15 +62,7 @@ def vector_drift(check, state, signals, table, pool):  # type: ignore[no-untyped
             pool[q + i] = 0.0
         state["n0"] = _UNSEEN
         return UNKNOWN, unknown, _NAN, _NAN, _NAN
-    row = start + HEAD
-    cause = NONE
-    if check["b"] >= 0:
-        mode = signals[check["b"]]
-        cause = mode["cause"]
-        if cause == NONE:
-            row = row_of(mode["value"], table, start)
-            if row < 0:
-                cause = DEPENDENCY
+    row, cause = reference_row(check, signals, table, start)
     if cause == NONE and pool[q + ROW] != row - start:
         pool[q + ROW] = float(row - start)
         enter_mode(table, start, pool, q)
@@ -78,13 +70,7 @@ def vector_drift(check, state, signals, table, pool):  # type: ignore[no-untyped
         if unknown != NONE or cause != NONE:
             forget_lags(pool, q)
         else:
-            if state["n0"] != _UNSEEN:
-                gap = float(t - state["n0"])
-                if gap > table[start + GAP_NS]:
-                    forget_lags(pool, q)
-                    if gap > table[start + BLOCK_NS]:
-                        start_block(pool, q)
-            state["n0"] = t
+            arrive(state, t, table, start, pool, q)
             absorb_row(table, start, row, pool, q)
     if unknown != NONE:
         return UNKNOWN, unknown, _NAN, _NAN, _NAN
