@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..onboard.loop import Onboard
     from ..people import People
     from ..sources.addresses import Address
+    from ..sources.simulated_time import SimulatedClock
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 PUBLISH, CONTROL = "tcp://127.0.0.1:7371", "tcp://127.0.0.1:7372"
@@ -57,6 +58,10 @@ SWITCH_S = 0.0002  #: for so long at most the journal's thread may keep the engi
 @click.option(
     "--unapproved", is_flag=True, help="For the bench: run with an envelope that nobody approved; all is marked so."
 )
+@click.option(
+    "--sim-time", metavar="TOPIC",
+    help="For the bench: time is what a simulator tells on TOPIC, such as /clock, at any speed; no vehicle takes such leases.",
+)  # fmt: skip
 @click.option("--plain", is_flag=True, help="Allow addresses beyond this machine without CURVE keys.")
 @click.option("--for", "seconds", type=float, metavar="SECONDS", help="Stop after so long.")
 @click.option("--jsonl", is_flag=True, help="Print events on stdout, one JSON object a line.")
@@ -72,6 +77,7 @@ def command(
     control: str,
     people: Path | None,
     unapproved: bool,
+    sim_time: str | None,
     plain: bool,
     seconds: float | None,
     jsonl: bool,
@@ -100,8 +106,10 @@ def command(
         onboard = assemble(
             stack, loaded, approval, addresses, journal, key,
             tapes=tapes, tape_size=tape_size << 20, publish=publish, control=control, plain=plain, people=trusted,
-            tell=_print if jsonl else None,
+            tell=_print if jsonl else None, sim_time=sim_time, stop=lambda: bool(stopping),
         )  # fmt: skip
+        if onboard is None:
+            return 0
         end = None if seconds is None else time.monotonic() + seconds
         if sys.stderr.isatty():
             click.echo(
@@ -126,8 +134,13 @@ def assemble(
     plain: bool,
     people: People | None = None,
     tell: Callable[[Event], None] | None = None,
-) -> Onboard:
-    """Put the process together: all kernels compiled and all files and sockets open when it returns."""
+    sim_time: str | None = None,
+    stop: Callable[[], bool] = bool,
+) -> Onboard | None:
+    """Put the process together: all kernels compiled and all files and sockets open when it returns.
+
+    None where it had to ``stop`` before the simulator of ``sim_time`` told a time.
+    """
     import zmq
 
     from .. import __version__
@@ -146,10 +159,23 @@ def assemble(
     from ..tape import Ring
 
     boot = os.urandom(16)
+    topics = sorted({signal.topic for signal in envelope.signals if signal.topic} - {TOPIC})
+    simulated = simulated_clock(sim_time, topics)
+    clock = simulated or boottime
     monitor = Monitor(envelope)
     monitor.warm()
+    context = zmq.Context()
+    stack.callback(context.destroy, linger=200)
+    send = publisher(bound(context, zmq.PUB, publish, "--publish"))
+    requests = bound(context, zmq.REP, control, "--control")
+    requests.setsockopt(zmq.LINGER, 0)
+    beside = {simulated.topic: simulated.take} if simulated is not None else {}
+    source = combine(open_sources(addresses, topics, clock, plain=plain, beside=beside))
+    if simulated is not None and not simulated.wait(source, monitor.feed, stop):
+        source.close()
+        return None
     history = read_history(journal)
-    history.resume(monitor.decider, boottime())
+    history.resume(monitor.decider, clock())
     signing = load_signing_key(key)
     digests = Digests(envelope=bytes.fromhex(envelope.digest), model=b"", monitor=__version__.encode())
     ring = None
@@ -165,16 +191,12 @@ def assemble(
         before=ring.sync if ring is not None else None,
         wake=lambda: wake[0].wake() if wake else None,
     )
-    context = zmq.Context()
-    stack.callback(context.destroy, linger=200)
-    send = publisher(bound(context, zmq.PUB, publish, "--publish"))
-    requests = bound(context, zmq.REP, control, "--control")
-    requests.setsockopt(zmq.LINGER, 0)
-    topics = sorted({signal.topic for signal in envelope.signals if signal.topic} - {TOPIC})
-    source = combine(open_sources(addresses, topics, boottime, plain=plain))
-    publication = Publication(send, boot, monitor.decider, unapproved=approval.unapproved)
+    publication = Publication(
+        send, boot, monitor.decider, unapproved=approval.unapproved, simulated=simulated is not None
+    )
     onboard = Onboard(
-        monitor, source, scribe, publication, boottime, ring=ring, tell=tell, notify=notify
+        monitor, source, scribe, publication, clock,
+        ring=ring, tell=tell, notify=notify, simulated=simulated is not None,
     )  # fmt: skip
     onboard.serve(
         requests,
@@ -182,11 +204,24 @@ def assemble(
     )
     wake.append(onboard)
     active = Event("envelope.activated", envelope.id, 0, 0, "negligible", activated(approval), claim=envelope.claim)
-    onboard.begin([active], history.commands(monitor.decider, boottime()))
+    onboard.begin([active], history.commands(monitor.decider, clock()))
     gc.collect()
     gc.freeze()  # what has been made so far stays: the collector need not look at it again
     notify("READY=1")
     return onboard
+
+
+def simulated_clock(topic: str | None, topics: Sequence[str]) -> SimulatedClock | None:
+    """The clock of ``--sim-time``. Raises ``ConfigError`` where the envelope reads that topic as an input."""
+    from ..sources.simulated_time import SimulatedClock
+
+    if topic is None:
+        return None
+    if topic.removeprefix("/") in {name.removeprefix("/") for name in topics}:
+        raise ConfigError(
+            f"--sim-time {topic}: the envelope reads this topic as an input; tell the time on one of its own"
+        )
+    return SimulatedClock(topic)
 
 
 def bound(context: zmq.Context[Any], kind: int, address: str, option: str) -> zmq.Socket[Any]:

@@ -74,8 +74,10 @@ class Onboard:
         tell: Callable[[Event], None] | None = None,
         notify: Callable[[str], None] | None = None,
         limits: Limits = Limits(),
+        simulated: bool = False,
     ) -> None:
-        """``tell``: gets each event. ``notify``: gets words for the service manager after each heartbeat."""
+        """``tell``: gets each event. ``notify``: gets words for the service manager after each heartbeat. ``simulated``:
+        ``clock`` is a simulator's, which no later run can go on from."""
         self.monitor = monitor
         self.publication = publication
         self.scribe = scribe
@@ -87,6 +89,7 @@ class Onboard:
         self._tell = tell
         self._notify = notify
         self._limits = limits
+        self._clock_words = {"clock": "simulated"} if simulated else {"kernel_boot": kernel_boot()}
         self._told = monitor.decider.told
         self._account = _Account()
         self._own = 1 << 20  # a channel number that no source reaches
@@ -198,7 +201,7 @@ class Onboard:
             urgent = at_once(event)
             own: dict[str, Any] = {"event": self._told}
             if event.type == "monitor.started":
-                own["kernel_boot"] = kernel_boot()
+                own |= self._clock_words
             self._told += 1
             if urgent and self._ring is not None:
                 block, end, digest = self._ring.anchor()

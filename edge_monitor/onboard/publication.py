@@ -45,12 +45,20 @@ class Publication:
     """A PUB socket and what goes over it. ``send``: takes the parts of a message, and never blocks."""
 
     def __init__(
-        self, send: Callable[[list[bytes]], None], boot: bytes, decider: Decider, *, unapproved: bool = False
+        self,
+        send: Callable[[list[bytes]], None],
+        boot: bytes,
+        decider: Decider,
+        *,
+        unapproved: bool = False,
+        simulated: bool = False,
     ) -> None:
+        """``simulated``: time is a simulator's; like an unapproved envelope's, such leases are for the bench alone."""
         self._send = send
         self._boot = boot
         self._decider = decider
-        self._unapproved = unapproved
+        self._unapproved, self._simulated = unapproved, simulated
+        self._bench = unapproved or simulated
         self._seq = 0
         self._gates = {gate.name: _Gate(gate.lease) for gate in decider.envelope.gates}
         self._withheld = ""
@@ -107,7 +115,7 @@ class Publication:
         self._seq += 1
         envelope = bytes.fromhex(self._decider.envelope.digest)
         period = PERIOD_NS // 1_000_000
-        beat = Heartbeat(self._boot, self._seq, now, envelope, period, self._unapproved)
+        beat = Heartbeat(self._boot, self._seq, now, envelope, period, self._bench)
         self._send([HEARTBEAT_TOPIC, encode_heartbeat(beat)])
         self._leases(now)
         return True
@@ -125,6 +133,7 @@ class Publication:
             {
                 "t_ns": now,
                 "boot": self._boot,
+                "clock": "simulated" if self._simulated else "boottime",
                 "envelope": {
                     "id": self._decider.envelope.id,
                     "digest": self._decider.envelope.digest,
@@ -186,7 +195,7 @@ class Publication:
         self._seq += 1
         lease = Lease(
             self._boot, self._seq, now, bytes.fromhex(self._decider.envelope.digest), name, go,
-            gate.lease_ns if go else 0, self._unapproved, go and gate.waived,
+            gate.lease_ns if go else 0, self._bench, go and gate.waived,
         )  # fmt: skip
         self._send([lease_topic(name), encode_lease(lease)])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -31,18 +31,24 @@ def parse(text: str) -> Address:
 
 
 def open_sources(
-    addresses: Sequence[Address], topics: Sequence[str], clock: Callable[[], int], *, plain: bool = False
+    addresses: Sequence[Address],
+    topics: Sequence[str],
+    clock: Callable[[], int],
+    *,
+    plain: bool = False,
+    beside: Mapping[str, Callable[[bytes], None]] = {},
 ) -> list[LiveSource]:
     """The sources at ``addresses``, open; all ZeroMQ addresses are one source.
 
     ``topics``: those that are read; ``clock``: ns on CLOCK_BOOTTIME; ``plain``: allow addresses beyond this machine without
-    keys. Raises ``ConfigError``: an address that will not do, or a library that is missing.
+    keys; ``beside``: as ``ZmqSource`` takes it. Raises ``ConfigError``: an address that will not do, or a library that is
+    missing.
     """
     with ExitStack() as stack:
         sources: list[LiveSource] = []
         endpoints = [_endpoint(address) for address in addresses if address.kind in ZMQ_KINDS]
         if endpoints:
-            sources.append(ZmqSource(endpoints, topics, clock, allow_plain=plain))
+            sources.append(ZmqSource(endpoints, topics, clock, allow_plain=plain, beside=beside))
             stack.callback(sources[-1].close)
         stack.pop_all()
         return sources

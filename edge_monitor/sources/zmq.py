@@ -8,7 +8,7 @@ of that topic's signals; the other topics go on.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import zmq
 
@@ -42,10 +42,12 @@ class ZmqSource:
         *,
         allow_plain: bool = False,
         chance: Callable[[], float] = random.random,
+        beside: Mapping[str, Callable[[bytes], None]] = {},
     ) -> None:
-        """``topics``: those that are read, with or without a leading slash; ``clock``: ns on CLOCK_BOOTTIME; ``chance``:
-        numbers within [0, 1) for the jitter of reconnections. Raises :class:`ConfigError`: an address, key or limit that
-        won't do, or an address that is taken.
+        """``topics``: those that are read, with or without a leading slash; ``clock``: ns on CLOCK_BOOTTIME, 0 while there is
+        no time yet; ``chance``: numbers within [0, 1) for the jitter of reconnections; ``beside``: topics that are no
+        input, and what takes their payloads. Raises :class:`ConfigError`: an address, key or limit that won't do, or an
+        address that is taken.
         """
         self.limits = limits = limits or Limits()
         if limits.buffer_bytes < limits.frame_bytes + STAMPED or limits.rate <= 0:
@@ -56,6 +58,8 @@ class ZmqSource:
             topic = Topic(name, limits)
             bare = name.removeprefix("/").encode()
             self._topics[bare] = self._topics[b"/" + bare] = topic
+        takers = {name.removeprefix("/").encode(): take for name, take in beside.items()}
+        self._beside = {start + name: take for name, take in takers.items() for start in (b"", b"/")}
         self._streams = Streams(limits)
         self._batch = BatchBuilder()
         self._status: list[Status] = []
@@ -71,7 +75,7 @@ class ZmqSource:
         try:
             if curve is not None and any(endpoint.bind for endpoint in endpoints):
                 self._keeper = Gatekeeper(self._context, curve.allowed)
-            names = [topic.name for topic in self._each_topic()]
+            names = [*(topic.name for topic in self._each_topic()), *beside]
             for endpoint in endpoints:
                 self._links.append(Link(self._context, endpoint, names, limits, curve, allow_plain=allow_plain))
         except BaseException:
@@ -95,6 +99,8 @@ class ZmqSource:
         The batch holds until the next call. Ask :meth:`status` once these items are fed.
         """
         now = self._tick()
+        if not self._begun:  # no time yet: whatever brings it is the last that is taken
+            self._begun, messages = now, min(messages, 1)
         for link in self._links:
             link.attend(now, self._chance)
         if self._keeper is not None:
@@ -194,7 +200,11 @@ class ZmqSource:
         name = frames[0].bytes
         topic = self._topics.get(name)
         if topic is None:
-            self._stranger(name)
+            take = self._beside.get(name)
+            if take is not None and len(frames) >= 3:
+                take(frames[2].bytes)
+            else:
+                self._stranger(name)
             return
         t = self._tick()
         if not topic.heard:
