@@ -315,7 +315,7 @@ def headers() -> Path:
 class Subscriber:
     """Feeds a consumer from a ZeroMQ SUB socket, and asks it only when the socket is drained.
 
-    ``connect`` makes the socket; give an own one (subscribed to ``heartbeat`` and ``lease/``) for CURVE or another transport.
+    ``connect`` makes the socket; give an own one (subscribed to ``heartbeat`` and ``lease/``) for another transport.
     """
 
     #: Messages taken before an answer, at most. What stays behind is bounded by the age of the newest heartbeat taken.
@@ -330,9 +330,15 @@ class Subscriber:
 
     @classmethod
     def connect(
-        cls, consumer: Consumer, address: str, *, context: zmq.Context[zmq.Socket[bytes]] | None = None
+        cls,
+        consumer: Consumer,
+        address: str,
+        *,
+        context: zmq.Context[zmq.Socket[bytes]] | None = None,
+        curve: tuple[str, str, str] | None = None,
     ) -> Subscriber:
-        """Subscribe to the monitor's PUB socket at ``address``. UsageError when it is no address."""
+        """Subscribe to the monitor's PUB socket at ``address``; ``curve``: own public and secret key, and the monitor's
+        public one, Z85. UsageError when it is no address, or no key."""
         import zmq
 
         socket = (context or zmq.Context.instance()).socket(zmq.SUB)
@@ -341,11 +347,13 @@ class Subscriber:
         socket.setsockopt(zmq.SUBSCRIBE, HEARTBEAT_TOPIC)
         socket.setsockopt(zmq.SUBSCRIBE, LEASE_TOPIC)
         try:
+            if curve is not None:
+                socket.curve_publickey, socket.curve_secretkey, socket.curve_serverkey = (key.encode() for key in curve)
             socket.connect(address)
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, ValueError) as error:
             socket.close()
             raise UsageError(
-                f"{address}: {error}; give the monitor's PUB address, such as ipc:///run/edge-monitor/out"
+                f"{address}: {error}; give the monitor's PUB address, such as ipc:///run/edge-monitor/out, and Z85 keys"
             ) from None
         return cls(consumer, socket)
 

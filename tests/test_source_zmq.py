@@ -39,7 +39,7 @@ from edge_monitor.core.samples import (
 from edge_monitor.core.signals import Signal
 from edge_monitor.envelope import loads
 from edge_monitor.errors import ConfigError
-from edge_monitor.sources.curve import Gatekeeper, fingerprint
+from edge_monitor.sources.curve import Gatekeeper, fingerprint, guard
 from edge_monitor.sources.links import is_local
 from edge_monitor.sources.zmq import Curve, Endpoint, Limits, Status, ZmqSource
 
@@ -594,12 +594,12 @@ def context() -> Iterator[zmq.Context]:
 
 def test_refusals_are_told_at_the_first_the_tenth_and_the_hundredth_time(context: zmq.Context) -> None:
     """A client that tries for ever fills no log, and many keys no memory."""
-    keeper = Gatekeeper(context, {})
+    keeper = Gatekeeper(context, {"publish": {}})
     asker = context.socket(zmq.REQ)
     asker.connect("inproc://zeromq.zap.01")
 
     def ask(key: bytes) -> None:
-        asker.send_multipart([b"1.0", b"1", b"edge-monitor", b"10.0.0.9", b"", b"CURVE", key])
+        asker.send_multipart([b"1.0", b"1", b"edge-monitor/publish", b"10.0.0.9", b"", b"CURVE", key])
         keeper.serve(5)
         assert asker.recv_multipart()[2] == b"400"
 
@@ -618,11 +618,9 @@ def test_refusals_are_told_at_the_first_the_tenth_and_the_hundredth_time(context
 def test_a_refused_monitor_comes_back_by_itself_once_it_is_allowed(open_room: Open, context: zmq.Context) -> None:
     """ZeroMQ gives up after a refusal; the source tries again after a time that doubles, with jitter, and then listens."""
     server, mine = keys(), keys()
-    allowed: dict[str, str] = {}
-    keeper = Gatekeeper(context, allowed)
+    keeper = Gatekeeper(context, {"publish": {}})
     publisher = context.socket(zmq.PUB)
-    publisher.curve_server, publisher.curve_secretkey = True, server[1].encode()
-    publisher.zap_domain = b"edge-monitor"
+    guard(publisher, *server, "publish")
     port = publisher.bind_to_random_port("tcp://127.0.0.1")
     chances = iter([0.5, 0.0, 0.99, 0.5, 0.5, 0.5])
     room = open_room(
@@ -647,7 +645,7 @@ def test_a_refused_monitor_comes_back_by_itself_once_it_is_allowed(open_room: Op
                 waits.append((room.clock.t - begin) / S)
                 room.until(refused(attempt))
     assert waits == pytest.approx([0.05 + 0.25, 0.1, 0.2 + 1.98], abs=0.011)
-    keeper._names[z85.decode(mine[0])] = "monitor"
+    keeper._doors[b"edge-monitor/publish"][1][z85.decode(mine[0])] = "monitor"
     room.clock.t += 60 * S
 
     def heard() -> bool:

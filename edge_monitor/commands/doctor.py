@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import click
 
 from ..errors import EdgeMonitorError
+from .run import boottime, curve_keys
 
 if TYPE_CHECKING:
+    from ..curve_keys import Keys
     from ..envelope import Envelope
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -43,6 +45,8 @@ class Finding(NamedTuple):
 @click.option(
     "--source", "sources", multiple=True, metavar="KIND:ADDRESS", help="Inputs, as 'run' takes them; listened to."
 )
+@click.option("--curve-key", type=FILE, help="The robot's CURVE key, where 'run' is to have one.")
+@click.option("--peers", type=FILE, help="The list of CURVE keys that may connect.")
 @click.option("--listen", default=3.0, show_default=True, metavar="SECONDS", help="How long to listen to inputs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
@@ -51,6 +55,8 @@ def command(
     journal: Path | None,
     key: Path | None,
     sources: tuple[str, ...],
+    curve_key: Path | None,
+    peers: Path | None,
     listen: float,
     as_json: bool,
 ) -> int:
@@ -63,8 +69,15 @@ def command(
         found += disk(journal)
     if key is not None:
         found += keys(key)
+    curve: Keys | None = None
+    if curve_key is not None or peers is not None:
+        try:
+            curve = curve_keys(curve_key, peers)
+            found.append(connections(curve))
+        except EdgeMonitorError as error:
+            found.append(Finding("CURVE", "FAILED", str(error)))
     if sources:
-        found += inputs(loaded, sources, listen)
+        found += inputs(loaded, sources, listen, curve)
     if as_json:
         click.echo(json.dumps([finding._asdict() for finding in found], indent=2, ensure_ascii=False))
     else:
@@ -175,14 +188,24 @@ def kernels(envelope: Envelope) -> Iterator[Finding]:
     yield Finding("turn", "ok" if each < SLOW_TURN_S else "warning", told)
 
 
-def inputs(envelope: Envelope, sources: tuple[str, ...], listen: float) -> Iterator[Finding]:
+def connections(keys: Keys | None) -> Finding:
+    """Who may do what over CURVE."""
+    assert keys is not None
+    doors = keys.peers.doors
+    told = [f"{', '.join(sorted(set(doors[door].values()))) or 'nobody'} may {door}" for door in doors]
+    return Finding("CURVE", "ok" if any(doors.values()) else "warning", "; ".join([f"{keys.pair.name}", *told]))
+
+
+def inputs(envelope: Envelope, sources: tuple[str, ...], listen: float, keys: Keys | None) -> Iterator[Finding]:
     """What comes on each topic that the envelope reads."""
     from ..onboard.own_signals import TOPIC
     from ..sources.addresses import combine, open_sources, parse
-    from .run import boottime
 
     topics = sorted({signal.topic for signal in envelope.signals if signal.topic} - {TOPIC})
-    with closing(combine(open_sources([parse(text) for text in sources], topics, boottime, plain=True))) as source:
+    curve, servers = (None, {}) if keys is None else (keys.inputs, keys.peers.servers)
+    addresses = [parse(text) for text in sources]
+    opened = open_sources(addresses, topics, boottime, plain=True, curve=curve, servers=servers)
+    with closing(combine(opened)) as source:
         end = time.monotonic() + listen
         while time.monotonic() < end:
             source.drain()

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
-from .run import CONTROL
+from .reach import reaching
+
+if TYPE_CHECKING:
+    from ..onboard.client import Reach
 
 
 @click.command(short_help="Ask a running monitor: is this gate GO?")
 @click.argument("gate")
-@click.option("--control", default=CONTROL, show_default=True, help="The monitor's address for requests.")
+@reaching
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(gate: str, control: str, as_json: bool) -> int:
+def command(gate: str, control: Reach, as_json: bool) -> int:
     """Is GATE go or no-go, now, and why? Exit code 0 for GO, 1 for NO_GO.
 
     The answer is of the moment. A vehicle that acts on it must hold the lease: see the consumer's contract.

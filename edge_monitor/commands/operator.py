@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UsageError
-from .run import CONTROL
+from .reach import reaching
+
+if TYPE_CHECKING:
+    from ..onboard.client import Reach
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 Command = Callable[..., None]
@@ -22,12 +25,8 @@ def command() -> None:
 
 def by(function: Command) -> Command:
     """Options that every act of a person has."""
-    for option in (
-        click.option("--control", default=CONTROL, show_default=True, help="The monitor's address for requests."),
-        click.option("--person", required=True, help="Who you are: your id in the people file."),
-    ):
-        function = option(function)
-    return function
+    person = click.option("--person", required=True, help="Who you are: your id in the people file.")
+    return person(reaching(function))
 
 
 def reason(function: Command) -> Command:
@@ -45,7 +44,7 @@ def key(function: Command) -> Command:
 @reason
 @click.option("--to", type=click.Choice(("human", "autonomy", "fallback")), required=True, help="Who is to command.")
 @click.option("--id", "id_", help="A name for it; one is made where none is given.")
-def request(control: str, person: str, reason: str, to: str, id_: str | None) -> None:
+def request(control: Reach, person: str, reason: str, to: str, id_: str | None) -> None:
     """Ask for a handover of command."""
     import time
 
@@ -58,7 +57,7 @@ def request(control: str, person: str, reason: str, to: str, id_: str | None) ->
 @by
 @key
 @click.option("--id", "id_", help="Which handover; the one that is open where none is given.")
-def accept(control: str, person: str, key: Path | None, id_: str | None) -> None:
+def accept(control: Reach, person: str, key: Path | None, id_: str | None) -> None:
     """Accept a handover; with --key also sign it, over its terms and the journal's head, or sign one accepted before."""
     from ..attestation import attest
     from ..journal import load_signing_key
@@ -87,7 +86,7 @@ def accept(control: str, person: str, key: Path | None, id_: str | None) -> None
 @by
 @reason
 @click.argument("id_", metavar="ID")
-def refuse(control: str, person: str, reason: str, id_: str) -> None:
+def refuse(control: Reach, person: str, reason: str, id_: str) -> None:
     """Refuse a handover."""
     _order(control, {"command": "handover.refuse", "id": id_, "person": person, "reason": reason})
     click.echo(f"handover {id_} refused")
@@ -97,7 +96,7 @@ def refuse(control: str, person: str, reason: str, id_: str) -> None:
 @by
 @reason
 @click.argument("id_", metavar="ID")
-def cancel(control: str, person: str, reason: str, id_: str) -> None:
+def cancel(control: Reach, person: str, reason: str, id_: str) -> None:
     """Call back a handover that a person asked for."""
     _order(control, {"command": "handover.cancel", "id": id_, "person": person, "reason": reason})
     click.echo(f"handover {id_} cancelled")
@@ -107,7 +106,7 @@ def cancel(control: str, person: str, reason: str, id_: str) -> None:
 @by
 @reason
 @click.argument("check")
-def reset_latch(control: str, person: str, reason: str, check: str) -> None:
+def reset_latch(control: Reach, person: str, reason: str, check: str) -> None:
     """Reset the latch of CHECK, once its condition has cleared."""
     _order(control, {"command": "latch.reset", "check": check, "person": person, "reason": reason})
     click.echo(f"latch of {check} reset")
@@ -116,13 +115,13 @@ def reset_latch(control: str, person: str, reason: str, check: str) -> None:
 @command.command("end-mission")
 @by
 @reason
-def end_mission(control: str, person: str, reason: str) -> None:
+def end_mission(control: Reach, person: str, reason: str) -> None:
     """The mission is over: latches that last a mission go."""
     _order(control, {"command": "mission.end", "person": person, "reason": reason})
     click.echo("mission ended")
 
 
-def _order(control: str, order: dict[str, Any]) -> None:
+def _order(control: Reach, order: dict[str, Any]) -> None:
     from ..onboard.client import ask
 
     ask(control, {"do": "command", "command": order})

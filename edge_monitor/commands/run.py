@@ -10,16 +10,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import ConfigError
+from ..errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    import zmq
-
+    from ..curve_keys import Keys
     from ..envelope import Envelope
     from ..envelope.approval import Approval
     from ..events import Event
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 PUBLISH, CONTROL = "tcp://127.0.0.1:7371", "tcp://127.0.0.1:7372"
 KEPT_TAPES = 8
-LARGEST = 1 << 16  #: bytes of a request
 SWITCH_S = 0.0002  #: for so long at most the journal's thread may keep the engine's waiting for the interpreter
 
 
@@ -62,6 +61,8 @@ SWITCH_S = 0.0002  #: for so long at most the journal's thread may keep the engi
     "--sim-time", metavar="TOPIC",
     help="For the bench: time is what a simulator tells on TOPIC, such as /clock, at any speed; no vehicle takes such leases.",
 )  # fmt: skip
+@click.option("--curve-key", type=FILE, help="This monitor's CURVE key, from 'edge-monitor keys curve'; with --peers.")
+@click.option("--peers", type=FILE, help="The list of CURVE keys that may connect, and of what is connected to.")
 @click.option("--plain", is_flag=True, help="Allow addresses beyond this machine without CURVE keys.")
 @click.option("--for", "seconds", type=float, metavar="SECONDS", help="Stop after so long.")
 @click.option("--jsonl", is_flag=True, help="Print events on stdout, one JSON object a line.")
@@ -78,6 +79,8 @@ def command(
     people: Path | None,
     unapproved: bool,
     sim_time: str | None,
+    curve_key: Path | None,
+    peers: Path | None,
     plain: bool,
     seconds: float | None,
     jsonl: bool,
@@ -98,6 +101,7 @@ def command(
     trusted = load_people(people) if people is not None else None
     approval = require(loaded, trusted, time.time_ns(), unapproved)
     addresses = [parse(text) for text in sources]
+    keys = curve_keys(curve_key, peers)
     sys.setswitchinterval(SWITCH_S)
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -105,8 +109,8 @@ def command(
     with ExitStack() as stack:
         onboard = assemble(
             stack, loaded, approval, addresses, journal, key,
-            tapes=tapes, tape_size=tape_size << 20, publish=publish, control=control, plain=plain, people=trusted,
-            tell=_print if jsonl else None, sim_time=sim_time, stop=lambda: bool(stopping),
+            tapes=tapes, tape_size=tape_size << 20, publish=publish, control=control, keys=keys, plain=plain, people=trusted,
+            tell=partial(_tell, jsonl=jsonl), sim_time=sim_time, stop=lambda: bool(stopping),
         )  # fmt: skip
         if onboard is None:
             return 0
@@ -131,7 +135,8 @@ def assemble(
     tape_size: int,
     publish: str,
     control: str,
-    plain: bool,
+    keys: Keys | None = None,
+    plain: bool = False,
     people: People | None = None,
     tell: Callable[[Event], None] | None = None,
     sim_time: str | None = None,
@@ -147,6 +152,7 @@ def assemble(
     from ..envelope.approval import activated
     from ..events import Event
     from ..journal import Digests, Journal, load_signing_key
+    from ..onboard.access import Access
     from ..onboard.control import Control
     from ..onboard.history import read_history
     from ..onboard.loop import Onboard
@@ -156,6 +162,7 @@ def assemble(
     from ..onboard.service_manager import notify
     from ..runtime import Monitor
     from ..sources.addresses import combine, open_sources
+    from ..sources.zmq import ZmqSource
     from ..tape import Ring
 
     boot = os.urandom(16)
@@ -166,11 +173,17 @@ def assemble(
     monitor.warm()
     context = zmq.Context()
     stack.callback(context.destroy, linger=200)
-    send = publisher(bound(context, zmq.PUB, publish, "--publish"))
-    requests = bound(context, zmq.REP, control, "--control")
+    access = Access(context, keys, plain=plain)
+    send = publisher(access.publisher(publish))
+    requests = access.control(control)
     requests.setsockopt(zmq.LINGER, 0)
     beside = {simulated.topic: simulated.take} if simulated is not None else {}
-    source = combine(open_sources(addresses, topics, clock, plain=plain, beside=beside))
+    curve, servers = (None, {}) if keys is None else (keys.inputs, keys.peers.servers)
+    inputs = open_sources(addresses, topics, clock, plain=plain, beside=beside, curve=curve, servers=servers)
+    for one in inputs:
+        if isinstance(one, ZmqSource):
+            access.watch(one.refusals)
+    source = combine(inputs)
     if simulated is not None and not simulated.wait(source, monitor.feed, stop):
         source.close()
         return None
@@ -202,6 +215,7 @@ def assemble(
         requests,
         Control(publication, lambda now: publication.state(now, onboard.beside()), onboard.obey, time.time_ns, people),
     )
+    onboard.admit(access)
     wake.append(onboard)
     active = Event("envelope.activated", envelope.id, 0, 0, "negligible", activated(approval), claim=envelope.claim)
     onboard.begin([active], history.commands(monitor.decider, clock()))
@@ -224,19 +238,15 @@ def simulated_clock(topic: str | None, topics: Sequence[str]) -> SimulatedClock 
     return SimulatedClock(topic)
 
 
-def bound(context: zmq.Context[Any], kind: int, address: str, option: str) -> zmq.Socket[Any]:
-    """A bound socket. Raises ``ConfigError`` where the address is none, or is taken."""
-    import zmq
+def curve_keys(curve_key: Path | None, peers: Path | None) -> Keys | None:
+    """The CURVE keys of a command line; None where it gives none. Raises ``ConfigError``, ``UsageError``."""
+    if curve_key is None and peers is None:
+        return None
+    if curve_key is None or peers is None:
+        raise UsageError("--curve-key and --peers go together: whose key this is, and who else is trusted")
+    from ..curve_keys import Keys, load_pair, load_peers
 
-    socket: zmq.Socket[Any] = context.socket(kind)
-    socket.setsockopt(zmq.MAXMSGSIZE, LARGEST)
-    try:
-        socket.bind(address)
-    except zmq.ZMQError as error:
-        raise ConfigError(
-            f"{option} {address}: {error}; give an address that is free, such as tcp://127.0.0.1:7373"
-        ) from None
-    return socket
+    return Keys(load_pair(curve_key), load_peers(peers))
 
 
 def make_room(folder: Path) -> Path:
@@ -253,6 +263,16 @@ def boottime() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-def _print(event: Event) -> None:
-    sys.stdout.write(json.dumps(event.document(), ensure_ascii=False, separators=(",", ":")) + "\n")
-    sys.stdout.flush()
+def _tell(event: Event, jsonl: bool) -> None:
+    """What is printed of an event: all of it with ``--jsonl``, and in any case who was refused."""
+    if event.type == "access.refused":
+        for one in event.payload["refused"]:
+            who = f"{one['name']}'s key" if one["name"] else "an unknown key"
+            click.echo(
+                f"edge-monitor: refused {who} {one['key']} from {one['address']} at the door {one['door']!r}, "
+                f"attempt {one['times']}; --peers has not given it that right",
+                err=True,
+            )
+    if jsonl:
+        sys.stdout.write(json.dumps(event.document(), ensure_ascii=False, separators=(",", ":")) + "\n")
+        sys.stdout.flush()

@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .run import CONTROL
+from .reach import reaching
 
 if TYPE_CHECKING:
     from rich.console import Group
+
+    from ..onboard.client import Reach
 
 VERDICTS = ("pass", "unknown", "FAIL")
 STYLES = {"pass": "green", "unknown": "magenta", "FAIL": "red", "GO": "green", "NO_GO": "red"}
 
 
 @click.command(short_help="How a running monitor stands: gates, checks, signals, command, journal.")
-@click.option("--control", default=CONTROL, show_default=True, help="The monitor's address for requests.")
+@reaching
 @click.option("--watch", "-w", is_flag=True, help="Show it anew twice a second, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(control: str, watch: bool, as_json: bool) -> None:
+def command(control: Reach, watch: bool, as_json: bool) -> None:
     """Show how a running monitor stands. Exit code 3 when none answers."""
     from ..command_line import console
     from ..onboard.client import ask

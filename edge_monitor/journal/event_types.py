@@ -14,6 +14,7 @@ EVENT_TYPES = (
     "mrm.start", "mrm.succeeded", "mrm.failed",
     "latch.set", "latch.reset",
     "action.blocked",
+    "access.refused",
     "input.lost", "input.restored",
     "clock.jump",
     "log.damage",

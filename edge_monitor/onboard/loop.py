@@ -23,6 +23,7 @@ from ..reexecution import BESIDE
 from ..runtime import Monitor
 from ..sources.live import LiveSource
 from ..tape import Ring
+from .access import Access
 from .control import Reply
 from .history import kernel_boot
 from .own_signals import OwnState, own_batch, own_channel
@@ -86,6 +87,7 @@ class Onboard:
         self._ring = ring
         self._control: zmq.Socket[Any] | None = None
         self._answer: Callable[[bytes, int], Reply] | None = None
+        self._access: Access | None = None
         self._tell = tell
         self._notify = notify
         self._limits = limits
@@ -106,6 +108,12 @@ class Onboard:
         """Take requests from a REP socket; ``answer`` gets each and the time, ns."""
         self._control, self._answer = control, answer
         self._poller.register(control, zmq.POLLIN)
+
+    def admit(self, access: Access) -> None:
+        """Look after who may connect."""
+        self._access = access
+        for socket in access.sockets:
+            self._poller.register(socket, zmq.POLLIN)
 
     def wake(self) -> None:
         """Let the loop turn soon; any thread may call it."""
@@ -144,6 +152,8 @@ class Onboard:
         now = max(self._clock(), self._source.now)
         found += self._report(now)
         self._hand_out(found, now)  # before requests, whose events have later numbers
+        if self._access is not None and (refused := self._access.attend(now)) is not None:
+            self.announce(refused, now)
         if self._control is not None and self._answer is not None:
             self._serve(now)
         self._hand_out(self.monitor.until(now), now)

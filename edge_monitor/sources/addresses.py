@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from edge_monitor.errors import UsageError
 
+from .curve import Curve
+from .links import is_guarded_by_file, is_local
 from .live import Combined, LiveSource
 from .zmq import Endpoint, ZmqSource
 
@@ -37,18 +39,21 @@ def open_sources(
     *,
     plain: bool = False,
     beside: Mapping[str, Callable[[bytes], None]] = {},
+    curve: Curve | None = None,
+    servers: Mapping[str, str] = {},
 ) -> list[LiveSource]:
     """The sources at ``addresses``, open; all ZeroMQ addresses are one source.
 
     ``topics``: those that are read; ``clock``: ns on CLOCK_BOOTTIME; ``plain``: allow addresses beyond this machine without
-    keys; ``beside``: as ``ZmqSource`` takes it. Raises ``ConfigError``: an address that will not do, or a library that is
-    missing.
+    keys; ``beside``: as ``ZmqSource`` takes it; ``servers``: public keys of what is connected to, by address. With
+    ``curve``, what is bound on TCP asks for keys; ``ipc://`` is guarded by the permissions of files. Raises
+    ``ConfigError``: an address that will not do, or a library that is missing.
     """
     with ExitStack() as stack:
         sources: list[LiveSource] = []
-        endpoints = [_endpoint(address) for address in addresses if address.kind in ZMQ_KINDS]
+        endpoints = [_endpoint(address, servers, plain) for address in addresses if address.kind in ZMQ_KINDS]
         if endpoints:
-            sources.append(ZmqSource(endpoints, topics, clock, allow_plain=plain, beside=beside))
+            sources.append(ZmqSource(endpoints, topics, clock, curve=curve, allow_plain=plain, beside=beside))
             stack.callback(sources[-1].close)
         stack.pop_all()
         return sources
@@ -59,5 +64,14 @@ def combine(sources: Sequence[LiveSource]) -> LiveSource:
     return sources[0] if len(sources) == 1 else Combined(sources)
 
 
-def _endpoint(address: Address) -> Endpoint:
-    return Endpoint(address.rest, address.kind.removeprefix("bind-"), address.kind.startswith("bind-"))
+def _endpoint(address: Address, servers: Mapping[str, str], plain: bool) -> Endpoint:
+    kind, bind, key = (
+        address.kind.removeprefix("bind-"),
+        address.kind.startswith("bind-"),
+        servers.get(address.rest, ""),
+    )
+    if bind:
+        keyless = is_guarded_by_file(address.rest)
+    else:
+        keyless = not key and (plain or is_local(address.rest))
+    return Endpoint(address.rest, kind, bind, key, keyless)

@@ -13,7 +13,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from edge_monitor.errors import ConfigError
 
-from .curve import DOMAIN, Curve, check_key
+from .curve import PUBLISH, Curve, check_key, guard
 from .topics import Limits
 
 FIRST_WAIT = 500_000_000  #: ns before a refused client tries again; doubled each time
@@ -27,13 +27,15 @@ _NEWS = 256  # events that are taken in one go
 class Endpoint:
     """Where messages come from. ``kind``: ``sub`` or ``pull``; ``bind``: wait there for publishers instead of connecting.
 
-    ``server_key``: the public key (Z85) of what is connected to, with CURVE.
+    ``server_key``: the public key (Z85) of what is connected to, with CURVE. ``keyless``: without CURVE, although the
+    source has keys.
     """
 
     address: str
     kind: str = "sub"
     bind: bool = False
     server_key: str = ""
+    keyless: bool = False
 
 
 def is_local(address: str) -> bool:
@@ -46,6 +48,11 @@ def is_local(address: str) -> bool:
         return scheme == "tcp" and (host == "localhost" or ipaddress.ip_address(host).is_loopback)
     except ValueError:
         return False
+
+
+def is_guarded_by_file(address: str) -> bool:
+    """Whether the permissions of a file say who may connect; abstract sockets (``ipc://@name``) have none."""
+    return address.startswith("ipc://") and not address.startswith("ipc://@")
 
 
 class Link:
@@ -63,6 +70,7 @@ class Link:
         *,
         allow_plain: bool,
     ) -> None:
+        curve = None if endpoint.keyless else curve
         _check(endpoint, curve, allow_plain)
         self.endpoint = endpoint
         self.met = 0  #: handshakes that succeeded
@@ -77,11 +85,10 @@ class Link:
         # Larger ones are refused by ZeroMQ itself, which cuts the connection; what is between is counted here by topic.
         self.socket.maxmsgsize = 2 * max(limits.frame_bytes, limits.meta_bytes)
         if curve is not None:
-            self.socket.curve_publickey, self.socket.curve_secretkey = curve.public.encode(), curve.secret.encode()
             if endpoint.bind:
-                self.socket.curve_server = True
-                self.socket.zap_domain = DOMAIN
+                guard(self.socket, curve.public, curve.secret, PUBLISH)
             else:
+                self.socket.curve_publickey, self.socket.curve_secretkey = curve.public.encode(), curve.secret.encode()
                 self.socket.curve_serverkey = endpoint.server_key.encode()
         if endpoint.kind == "sub":
             for topic in topics:
@@ -148,4 +155,4 @@ def _check(endpoint: Endpoint, curve: Curve | None, allow_plain: bool) -> None:
             "or allow plain input explicitly"
         )
     if curve is not None and not endpoint.bind:
-        check_key(endpoint.server_key, f"the server key of {address}")
+        check_key(endpoint.server_key, f"the key of what is connected to at {address}")

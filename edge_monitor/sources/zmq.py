@@ -17,7 +17,7 @@ from edge_monitor.core.samples import Cause
 from edge_monitor.errors import ConfigError
 
 from .batches import BatchBuilder
-from .curve import Curve, Gatekeeper, Refusal
+from .curve import PUBLISH, Curve, Gatekeeper, Refusal
 from .frames import STAMPED, FrameError, Streams, stamp_of
 from .links import Endpoint, Link
 from .topics import Counts, Limits, Status, Topic
@@ -73,8 +73,8 @@ class ZmqSource:
         self._keeper: Gatekeeper | None = None
         self._links: list[Link] = []
         try:
-            if curve is not None and any(endpoint.bind for endpoint in endpoints):
-                self._keeper = Gatekeeper(self._context, curve.allowed)
+            if curve is not None and any(endpoint.bind and not endpoint.keyless for endpoint in endpoints):
+                self._keeper = Gatekeeper(self._context, {PUBLISH: curve.allowed})
             names = [*(topic.name for topic in self._each_topic()), *beside]
             for endpoint in endpoints:
                 self._links.append(Link(self._context, endpoint, names, limits, curve, allow_plain=allow_plain))
