@@ -108,16 +108,25 @@ def _printable(text: str) -> str:
 @command.command()
 @DATABASE
 @click.option("--key", "keys", multiple=True, type=FILE, help="Public key (.pub) of who must have signed; may repeat.")
+@click.option(
+    "--registry-key",
+    "registries",
+    multiple=True,
+    type=FILE,
+    help="Receipt key of a registry; its receipts are checked.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
-def verify(db: Path, keys: tuple[Path, ...], as_json: bool) -> int:
+def verify(db: Path, keys: tuple[Path, ...], registries: tuple[Path, ...], as_json: bool) -> int:
     """Verify a journal from the file and public keys alone; exit code 5 when something does not hold.
 
     Without --key only integrity is checked: anyone could have made a journal that is whole in itself.
     """
+    from ..journal.cosignatures import load_cosigner_key
     from ..journal.keys import load_verifier_key
     from ..journal.verify import verify as verify_journal
 
-    report = verify_journal(db, [load_verifier_key(key) for key in keys])
+    cosigners = [load_cosigner_key(registry) for registry in registries]
+    report = verify_journal(db, [load_verifier_key(key) for key in keys], cosigners)
     if as_json:
         click.echo(json.dumps(report.document(), indent=2, ensure_ascii=False))
     else:
@@ -140,7 +149,7 @@ def report_lines(report: Report) -> list[str]:
         f"integrity     {report.integrity}",
         f"authorship    {who[report.authorship]}",
         f"completeness  {'no gap' if report.gapless else 'RECORDS MISSING OR MISPLACED'}; {_runs(report)}",
-        "              tail not provable locally (a journal cut short is whole in itself); receipted up to: none",
+        f"              tail not provable locally (a journal cut short is whole in itself); {_receipted(report)}",
     ]
     for sequence, ns in report.silences[:10]:
         lines.append(
@@ -159,6 +168,12 @@ def report_lines(report: Report) -> list[str]:
         place = f"record {finding.sequence}: " if finding.sequence >= 0 else ""
         lines.append(f"FAILED        {place}{finding.what}")
     return lines
+
+
+def _receipted(report: Report) -> str:
+    if report.receipted is None:
+        return "receipts not checked (give the registry's key with --registry-key)"
+    return f"receipted up to: {f'record {report.receipted - 1}' if report.receipted else 'none'}"
 
 
 def _runs(report: Report) -> str:

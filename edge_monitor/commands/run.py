@@ -200,7 +200,7 @@ def assemble(
         monitor.record(ring)
     wake: list[Onboard] = []
     scribe = Scribe(
-        lambda: Journal.create_or_open(journal, signing, digests=digests, boot_id=boot),
+        lambda: Journal.create_or_open(journal, signing, digests=digests, boot_id=boot, epochs=True),
         before=ring.sync if ring is not None else None,
         wake=lambda: wake[0].wake() if wake else None,
     )

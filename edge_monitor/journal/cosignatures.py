@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..errors import ConfigError, VerificationError
-from .keys import SigningKey, VerifierKey, parse_key_line
+from .keys import SigningKey, VerifierKey, parse_key_line, read_key_file
 from .notes import Checkpoint, parse_checkpoint, split_note
 
 COSIGNATURE = b"\x04"  #: signature type of timestamped Ed25519 cosignatures
@@ -57,6 +58,11 @@ def parse_cosigner_key(line: str, where: str = "key") -> CosignerKey:
     if key.key_id != key_id:
         raise ConfigError(f"{where}: the key's id does not match its content; the file is damaged")
     return key
+
+
+def load_cosigner_key(path: Path) -> CosignerKey:
+    """The key of a registry's receipt key file (one line). Raises ``ConfigError`` when it is unreadable or another kind."""
+    return parse_cosigner_key(read_key_file(path, "registry's receipt key"), str(path))
 
 
 def cosign(note: str, key: SigningKey, time: int) -> str:

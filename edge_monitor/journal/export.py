@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 
 from ..errors import DamagedInputError, UsageError, VerificationError
+from .epochs import open_certificate
 from .keys import VerifierKey, decode_base64
 from .merkle import CompactRange, inclusion_proof, leaf_hash, root_from_inclusion
 from .notes import open_note, parse_checkpoint, split_note
-from .reader import Reader
+from .reader import Reader, certificate_of
 from .records import SALT_BYTES, Record, commitment, decode_payload, decode_record
 
 PROOF_HEADER = "c2sp.org/tlog-proof@v1"
@@ -23,11 +24,20 @@ MAX_PROOF = 4 << 20
 
 
 class Extra(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The ``extra`` of a proof: exact record bytes, and salt and payload unless they were erased or are kept back."""
+    """The ``extra`` of a proof: exact record bytes, and salt and payload unless they were erased or are kept back.
+
+    ``certificate``: of the epoch key that signed the checkpoint; left out where the identity key did.
+    """
 
     record: bytes
     salt: bytes | None
     payload: bytes | None
+    certificate: str = ""
+
+    def packed(self) -> bytes:
+        """The extra's bytes."""
+        fields = [self.record, self.salt, self.payload]
+        return msgspec.msgpack.encode([*fields, self.certificate] if self.certificate else fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +95,16 @@ def prove_record(path: Path, sequence: int, *, disclose: bool = True) -> str:
         size, note = checkpoint
         path_hashes = inclusion_proof(reader.subtree, sequence, size)
         row = next(reader.rows(sequence, sequence + 1), None)
+        end = next(reader.rows(size - 1, size), None)
+        number = decode_record(end.record).key_epoch if end is not None else 0
+        certificate = certificate_of(reader, number) if number else ""
     root = parse_checkpoint(split_note(note)[0]).root
     if row is None or root_from_inclusion(leaf_hash(row.record), sequence, size, path_hashes) != root:
         raise VerificationError(f"{path}: record {sequence} does not lead to the signed root; run 'journal verify'")
-    extra = Extra(row.record, row.salt if disclose else None, row.payload if disclose else None)
+    extra = Extra(row.record, row.salt if disclose else None, row.payload if disclose else None, certificate)
     lines = [
         PROOF_HEADER,
-        f"extra {base64.b64encode(msgspec.msgpack.encode(extra)).decode()}",
+        f"extra {base64.b64encode(extra.packed()).decode()}",
         f"index {sequence}",
         *(base64.b64encode(digest).decode() for digest in path_hashes),
     ]
@@ -118,8 +131,13 @@ def check_proof(path: Path, keys: Sequence[VerifierKey]) -> Proven:
     path_hashes = [decode_base64(line) or b"" for line in hash_lines]
     if header != PROOF_HEADER or index_line != f"index {index}" or any(len(digest) != 32 for digest in path_hashes):
         raise DamagedInputError(f"{path}: not a proof made by 'journal proof'")
-    note_text, signers = open_note(note, keys)
+    epoch, certifiers = open_certificate(extra.certificate, keys) if extra.certificate else (None, [])
+    if epoch is not None and not certifiers:
+        raise VerificationError(f"{path}: the certificate of the key that signed is not by a key that was given")
+    note_text, signers = open_note(note, keys if epoch is None else [epoch.key])
     checkpoint = parse_checkpoint(note_text)
+    if epoch is not None and (epoch.origin != checkpoint.origin or epoch.sequence >= checkpoint.size):
+        raise VerificationError(f"{path}: the certificate of the key that signed is of another log or place")
     name = checkpoint.origin.rpartition("/")[0]
     if name not in [key.name for key in signers]:
         raise VerificationError(

@@ -102,7 +102,7 @@ def _write(path: Path, text: str, mode: int) -> None:
 
 def load_signing_key(path: Path) -> SigningKey:
     """The key of a ``.key`` file. Raises ``ConfigError`` when it is unreadable, malformed, or open to other users."""
-    line = _read(path, "signing key")
+    line = read_key_file(path, "signing key")
     if not line.startswith(_PRIVATE):
         hint = " (this is a public key; give the .key file)" if "+" in line else ""
         raise ConfigError(f"{path}: not a signing key{hint}; make one with 'edge-monitor keys new NAME'")
@@ -117,7 +117,7 @@ def load_signing_key(path: Path) -> SigningKey:
 
 def load_verifier_key(path: Path) -> VerifierKey:
     """The key of a ``.pub`` file. Raises ``ConfigError`` when it is unreadable, malformed or a low-order key."""
-    line = _read(path, "public key")
+    line = read_key_file(path, "public key")
     if line.startswith(_PRIVATE):
         raise ConfigError(f"{path}: this is a secret key; give the .pub file beside it, and keep this one to yourself")
     return parse_verifier_key(line, str(path))
@@ -132,7 +132,8 @@ def parse_verifier_key(line: str, where: str = "key") -> VerifierKey:
     return key
 
 
-def _read(path: Path, what: str) -> str:
+def read_key_file(path: Path, what: str) -> str:
+    """The line of a key file. Raises ``ConfigError`` where there is none; ``what`` was expected."""
     try:
         with path.open("rb") as stream:
             return stream.read(MAX_KEY_FILE).decode("ascii").strip()

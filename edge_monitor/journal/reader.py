@@ -10,6 +10,7 @@ from pathlib import Path
 import sqlite_utils
 
 from ..errors import DamagedInputError, VerificationError
+from .epochs import certificate_in
 from .merkle import CompactRange, leaf_hash
 from .records import MAX_PAYLOAD, MAX_RECORD, SALT_BYTES
 from .store import FORMAT, Row
@@ -36,6 +37,7 @@ class Reader:
                 }
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise DamagedInputError(f"{path}: not a journal, or its SQLite file is damaged ({error})") from None
+        self._beside = names & {"receipts", "epochs", "retention"}
         if self.meta.get("format") != FORMAT or not names >= _TABLES:
             self.close()
             raise DamagedInputError(f"{path}: not an edge-monitor journal of format v1")
@@ -140,6 +142,45 @@ class Reader:
             return (size, _text(note)) if isinstance(size, int) else None
         return None
 
+    def checkpoint(self, size: int) -> str:
+        """The signed note over the first ``size`` records; empty where no commit ended there."""
+        for (note,) in self._query("select cast(note as blob) from checkpoints where size = ?", size):
+            return _text(note)
+        return ""
+
+    def next_checkpoint(self, size: int) -> tuple[int, str] | None:
+        """(size, signed note) of the first checkpoint over at least ``size`` records."""
+        sql = "select size, cast(note as blob) from checkpoints where size >= ? order by size limit 1"
+        for found, note in self._query(sql, size):
+            return (found, _text(note)) if isinstance(found, int) else None
+        return None
+
+    def last_receipt(self) -> tuple[int, str] | None:
+        """(size, cosigned checkpoint) of the newest receipt that a registry gave; not verified."""
+        return next(self.receipts(), None)
+
+    def receipts(self) -> Iterator[tuple[int, str]]:
+        """(size, cosigned checkpoint) of every receipt, the newest first; not verified."""
+        if "receipts" in self._beside:
+            for size, note in self._query("select size, cast(note as blob) from receipts order by size desc"):
+                yield size if isinstance(size, int) else -1, _text(note)
+
+    def epochs(self) -> dict[int, int]:
+        """Sequences of the records that began the key epochs, by number, as cached."""
+        found: dict[int, int] = {}
+        if "epochs" in self._beside:
+            for epoch, seq in self._query("select epoch, seq from epochs order by epoch"):
+                if isinstance(epoch, int) and isinstance(seq, int):
+                    found[epoch] = seq
+        return found
+
+    def pruned(self) -> int:
+        """Payloads of records below it have been gone through for pruning."""
+        if "retention" in self._beside:
+            for (upto,) in self._query("select upto from retention"):
+                return upto if isinstance(upto, int) else 0
+        return 0
+
     def size(self) -> int:
         """Number of the last record plus one; 0 for none."""
         for (last,) in self._query("select max(seq) from records"):
@@ -192,6 +233,15 @@ class Reader:
             yield from self._db.conn.execute(sql, arguments)
         except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
             raise DamagedInputError(f"{self.path}: the SQLite file is damaged ({error})") from None
+
+
+def certificate_of(reader: Reader, epoch: int) -> str:
+    """The certificate that began a key epoch. Raises ``VerificationError`` where the journal does not have it."""
+    sequence = reader.epochs().get(epoch, -1)
+    row = next(reader.rows(sequence, sequence + 1), None)
+    if row is None:
+        raise VerificationError(f"{reader.path}: key epoch {epoch} has no beginning here; run 'journal verify'")
+    return certificate_in(row.payload)
 
 
 def _text(note: object) -> str:

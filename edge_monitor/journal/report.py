@@ -12,7 +12,7 @@ class Finding:
     """Something that does not hold. ``sequence`` to ``last``: the records it speaks of, -1 for none in particular.
 
     ``kind``: ``missing``, ``order``, ``record``, ``payload``, ``cache``, ``root``, ``checkpoint``, ``file`` or
-    ``signature``.
+    ``signature`` or ``receipt``.
     """
 
     sequence: int
@@ -50,6 +50,7 @@ class Report:
     erased: list[int] = field(default_factory=list)  #: sequences whose payload was erased, the first of them
     erased_payloads: int = 0
     events: dict[str, int] = field(default_factory=dict)
+    receipted: int | None = None  #: records under the newest valid receipt; None where no registry's key was given
 
     @property
     def integrity(self) -> str:
@@ -95,7 +96,7 @@ class Report:
             "completeness": {
                 "gapless": self.gapless,
                 "tail": "not provable locally",
-                "receipted_up_to": None,
+                "receipted_up_to": self.receipted,
                 "runs": [
                     {
                         "boot": r.boot_id.hex(),

@@ -58,6 +58,10 @@ _RULES = (
     """create trigger meta_no_delete before delete on meta
        begin select raise(abort, 'meta is fixed'); end""",
 )
+#: What a journal may hold beside, from when it is needed: receipts are a registry's word, epochs and retention caches.
+_RECEIPTS = "create table if not exists receipts (size integer primary key, note text not null)"
+_EPOCHS = "create table if not exists epochs (epoch integer primary key, seq integer not null)"
+_RETENTION = "create table if not exists retention (id integer primary key check (id = 1), upto integer not null)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +106,18 @@ class Store:
                 raise ConfigError(f"{path}: cannot be used as a journal ({error}); name another file") from None
             undo.pop_all()
 
-    def append(self, rows: Sequence[Row], tiles: Sequence[tuple[int, int, bytes]], size: int, note: str) -> None:
-        """Write rows, the subtree hashes that they completed and the checkpoint over all of it in one transaction."""
+    def append(
+        self,
+        rows: Sequence[Row],
+        tiles: Sequence[tuple[int, int, bytes]],
+        size: int,
+        note: str,
+        epoch: tuple[int, int] | None = None,
+    ) -> None:
+        """Write rows, the subtree hashes that they completed and the checkpoint over all of it in one transaction.
+
+        ``epoch``: number and sequence of the key epoch that the last row begins.
+        """
         connection = self._connection
         connection.execute("begin immediate")
         connection.executemany("insert into records values (?, ?, ?)", [(r.seq, r.record, r.leaf) for r in rows])
@@ -111,10 +125,38 @@ class Store:
         if tiles:
             connection.executemany("insert into tiles values (?, ?, ?)", tiles)
         connection.execute("insert into checkpoints values (?, ?)", (size, note))
+        if epoch is not None:
+            connection.execute(_EPOCHS)
+            connection.execute("insert into epochs values (?, ?)", epoch)
         connection.execute("commit")
         self._written += _COMMIT_BYTES + sum(len(r.record) + len(r.payload or b"") for r in rows)
         if self._written >= WAL_BYTES:
             self._move_wal_back()
+
+    def receive(self, size: int, note: str) -> None:
+        """Keep a registry's receipt; a later one over the same records takes its place."""
+        connection = self._connection
+        connection.execute("begin immediate")
+        connection.execute(_RECEIPTS)
+        connection.execute("insert or replace into receipts values (?, ?)", (size, note))
+        connection.execute("commit")
+
+    def erase(self, sequences: Sequence[int], upto: int) -> None:
+        """Erase these payloads and their salts for good, and remember that ``upto`` has been gone through."""
+        connection = self._connection
+        connection.execute("begin immediate")
+        erasure = "update payloads set salt = null, payload = null where seq = ? and payload is not null"
+        connection.executemany(erasure, [(sequence,) for sequence in sequences])
+        connection.execute(_RETENTION)
+        connection.execute("insert or replace into retention values (1, ?)", (upto,))
+        connection.execute("commit")
+        self._move_wal_back()
+
+    def used_bytes(self) -> int:
+        """Bytes of the file that hold something."""
+        pages = [self._connection.execute(f"pragma {what}").fetchone()[0] for what in ("page_count", "freelist_count")]
+        (size,) = self._connection.execute("pragma page_size").fetchone()
+        return int((pages[0] - pages[1]) * size)
 
     def close(self) -> None:
         """Give the file and its lock back; a transaction that is still open is undone."""

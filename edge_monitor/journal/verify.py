@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import DamagedInputError, VerificationError
+from .cosignatures import CosignerKey, open_receipt
+from .epochs import KeyChain
 from .keys import VerifierKey
 from .merkle import CompactRange, leaf_hash
-from .notes import Checkpoint, open_note, parse_checkpoint
+from .notes import Checkpoint, open_note, parse_checkpoint, split_note
 from .reader import TILE_LEVEL, Reader
 from .records import SALT_BYTES, Record, commitment, decode_payload, decode_record
 from .report import Finding, Report, Run
@@ -22,21 +24,23 @@ from .writer import HEARTBEAT_NS
 MAX_LISTED = 100  #: findings, silences and erased sequences that a report lists
 
 
-def verify(path: Path, keys: Sequence[VerifierKey]) -> Report:
+def verify(path: Path, keys: Sequence[VerifierKey], registries: Sequence[CosignerKey] = ()) -> Report:
     """Check a whole journal against ``keys``; damage that ends the reading early is a finding too.
 
+    ``registries``: whose receipts count; each must be over a checkpoint of this journal.
     Raises ``DamagedInputError`` when the file can't be opened as a journal at all.
     """
     with Reader(path) as reader:
-        return _Verification(reader, keys).run()
+        return _Verification(reader, keys, registries).run()
 
 
 class _Verification:
     """One pass over the records; each checkpoint is held against the tree at the record where it was signed."""
 
-    def __init__(self, reader: Reader, keys: Sequence[VerifierKey]) -> None:
+    def __init__(self, reader: Reader, keys: Sequence[VerifierKey], registries: Sequence[CosignerKey]) -> None:
         self.reader = reader
         self.keys = keys
+        self.registries = registries
         self.report = Report(reader.path, keys_given=bool(keys))
         self.log_id = b""
         self.expected = 0  #: sequence of the next record
@@ -49,6 +53,9 @@ class _Verification:
         self.differing: list[int] = []
         self.tiles: dict[tuple[int, int], bytes] = {}
         self.cached_tiles: dict[tuple[int, int], bytes] = {}
+        self.chain = KeyChain("", keys)
+        self.chained = True  #: nothing was wrong with an epoch so far
+        self.epoch = 0  #: key epoch of the record before
         self.shift = 0  #: own sequence minus place, of the row before
         self.last_t: int | None = None
 
@@ -61,11 +68,15 @@ class _Verification:
         try:
             report.origin = self.reader.origin
             self.log_id = self.reader.log_id
+            self.chain.origin = report.origin
         except VerificationError as error:
             self.find(-1, "file", str(error))
         try:
             self._walk()
             self._check_tiles()
+            if self.chained and self.reader.epochs() != self.chain.began:
+                self.find(-1, "cache", "the cached places of key epochs are not those of their certificates")
+            self._check_receipts()
             for sequence in self.reader.unmatched_payloads(MAX_LISTED):
                 self.find(sequence, "payload", "the record or its payload row is missing")
         except DamagedInputError as error:
@@ -120,7 +131,15 @@ class _Verification:
         if record.log_id != self.log_id:
             self.find(row.seq, "record", "record belongs to another log")
         self._payload(row, record)
+        self._epoch(row, record)
         self._completeness(record)
+
+    def _epoch(self, row: Row, record: Record) -> None:
+        self.epoch = record.key_epoch
+        wrong = self.chain.follow(record, row.payload)
+        if wrong:
+            self.find(row.seq, "signature" if self.keys else "record", wrong)
+            self.chained = False
 
     def _leaf(self, row: Row) -> None:
         leaf = leaf_hash(row.record)
@@ -153,7 +172,7 @@ class _Verification:
         first, last = self.signed, max(size - 1, 0)
         self.signed = max(size, self.signed)
         try:
-            text, signers = open_note(note, self.keys)
+            text, signers = open_note(note, self.chain.keys(self.epoch))
             checkpoint = parse_checkpoint(text)
         except VerificationError as error:
             self.find(last, "checkpoint", f"checkpoint over {size} records: {error}")
@@ -239,6 +258,28 @@ class _Verification:
         run.last = sequence
         run.ended = record.type == "monitor.stopped"
         self.last_t = record.t_decided
+
+    def _check_receipts(self) -> None:
+        """Each receipt of a registry that was given is over a checkpoint of this journal."""
+        if not self.registries:
+            return
+        self.report.receipted = 0
+        for size, note in self.reader.receipts():
+            for registry in self.registries:
+                try:
+                    receipt = open_receipt(note, registry)
+                except VerificationError as error:
+                    if registry is self.registries[-1] and size > self.report.receipted:
+                        self.find(size - 1, "receipt", f"receipt over {size} records: {error}")
+                    continue
+                own = self.reader.checkpoint(receipt.checkpoint.size)
+                if receipt.checkpoint.size != size or not own or split_note(own)[0] != receipt.checkpoint.text():
+                    self.find(
+                        size - 1, "receipt", f"receipt over {size} records is not over a checkpoint of this journal"
+                    )
+                else:
+                    self.report.receipted = max(size, self.report.receipted)
+                break
 
     def _check_tiles(self) -> None:
         found = set()

@@ -16,10 +16,12 @@ from typing import Any
 
 from ..errors import ConfigError, EdgeMonitorError, UsageError, VerificationError
 from . import records
-from .keys import SigningKey
+from .cosignatures import CosignerKey, open_receipt
+from .epochs import EPOCH_NS, ROTATED, Epoch, certify, open_certificate
+from .keys import SigningKey, VerifierKey
 from .merkle import CompactRange, leaf_hash
-from .notes import Checkpoint, open_note, sign_note
-from .reader import TILE_LEVEL, Reader
+from .notes import Checkpoint, open_note, sign_note, split_note
+from .reader import TILE_LEVEL, Reader, certificate_of
 from .records import Digests, Record, Severity, WallStatus, decode_record, nfc
 from .store import Row, Store
 
@@ -80,9 +82,11 @@ class Journal:
         boot_id: bytes | None = None,
         wall: WallClock = system_wall_clock,
         entropy: Entropy = os.urandom,
+        epochs: bool = False,
     ) -> Journal:
         """Open the journal at ``path``, or make it. A crash needs no repair: this is the way to open after one too.
 
+        ``key``: the identity key. ``epochs``: it signs the first commit only, and ``rotate`` is due then and each hour.
         ``boot_id``: 16 bytes, by default random. Raises ``ConfigError`` when another process writes the journal,
         another key signed it, or it can't be written there; ``VerificationError`` when its end is not what was signed.
         """
@@ -93,7 +97,7 @@ class Journal:
         store = Store(path, key.verifier.name, lambda: entropy(16))
         try:
             with Reader(path) as reader:
-                return cls(store, reader, key, digests, boot_id, wall, entropy)
+                return cls(store, reader, key, digests, boot_id, wall, entropy, epochs)
         except BaseException:
             store.close()
             raise
@@ -107,6 +111,7 @@ class Journal:
         boot_id: bytes,
         wall: WallClock,
         entropy: Entropy,
+        epochs: bool = False,
     ) -> None:
         """Continue what ``reader`` sees in the file of ``store``; see ``create_or_open``."""
         self.state = "open"
@@ -116,7 +121,13 @@ class Journal:
         #: Whether the last run wrote its end mark, ``monitor.stopped`` (or there was none before).
         self.last_end_was_clean = _ended_cleanly(reader)
         self._store = store
-        self._key = key
+        self._identity = key
+        self._key = key  # what signs now: an epoch's key, where there are epochs
+        self._epochs = epochs
+        self._epoch = 0
+        self._last_epoch = max(reader.epochs(), default=0)
+        self._epoch_t = 0
+        self._pruned = reader.pruned()
         self._digests = digests
         self._boot_id = boot_id
         self._wall = wall
@@ -181,7 +192,7 @@ class Journal:
                 hazard=nfc(entry.hazard),
                 claim=nfc(entry.claim),
                 commitment=records.commitment(salt, payload),
-                key_epoch=0,
+                key_epoch=self._epoch,
             )
         )
         leaf = leaf_hash(record)
@@ -199,20 +210,88 @@ class Journal:
             self.commit()
         return sequence
 
+    def rotation_due(self, now: int) -> bool:
+        """Whether a new key should sign from here on: after the first commit of a boot, and each hour (``now``: ns)."""
+        return self._epochs and self._tree.size > 0 and (self._epoch == 0 or now - self._epoch_t >= EPOCH_NS)
+
+    def rotate(self, now: int) -> None:
+        """Begin a key epoch at ``now`` (ns, the stream's clock): a new key in memory, certified by the identity key.
+
+        The commit of the certificate is signed by the key before it, which is forgotten then. Raises as ``commit`` does.
+        """
+        self.commit()
+        seed = self._entropy(32)
+        key = SigningKey(self._identity.verifier.name, seed)
+        epoch = Epoch(self.origin, self._last_epoch + 1, key.verifier, self._tree.size)
+        payload = {
+            "subject": "signing key",
+            "epoch": epoch.number,
+            "key": key.verifier.text(),
+            "certificate": certify(epoch, self._identity),
+        }
+        self.append(Entry(ROTATED, Severity.NEGLIGIBLE, now, now, payload))
+        self._commit((epoch.number, epoch.sequence))
+        self._key, self._epoch, self._last_epoch, self._epoch_t = key, epoch.number, epoch.number, now
+
+    def receive(self, note: str, registry: CosignerKey) -> int:
+        """Keep a registry's receipt; answers how many records it covers.
+
+        Raises ``VerificationError`` unless ``registry`` cosigned one of this journal's own checkpoints, ``JournalError`` on
+        an I/O error.
+        """
+        self._require_open()
+        receipt = open_receipt(note, registry)
+        size = receipt.checkpoint.size
+        with Reader(self.path) as reader:
+            own = reader.checkpoint(size)
+        if not own or split_note(own)[0] != receipt.checkpoint.text():
+            raise VerificationError(f"{self.path}: the receipt over {size} records is not of this journal")
+        self._carefully(lambda: self._store.receive(size, note))
+        return size
+
+    def prune(self, before: int, keep: Callable[[str], bool], limit: int = 1024) -> int:
+        """Erase payloads of records below ``before``, where no receipt over them is missing, oldest first.
+
+        ``keep``: record types whose payloads stay, beside the certificates of keys. At most ``limit`` records are gone
+        through; answers up to where. Proofs and records stay valid. Raises ``JournalError`` on an I/O error.
+        """
+        self._require_open()
+        with Reader(self.path) as reader:
+            receipt = reader.last_receipt()
+            end = min(before, receipt[0] if receipt else 0, self._pruned + limit)
+            rows = reader.rows(self._pruned, end)
+            types = ((row.seq, decode_record(row.record).type) for row in rows if row.payload is not None)
+            erased = [sequence for sequence, kind in types if kind != ROTATED and not keep(kind)]
+        if end > self._pruned:
+            self._carefully(lambda: self._store.erase(erased, end))
+            self._pruned = end
+        return self._pruned
+
+    def used_bytes(self) -> int:
+        """Bytes of the file that hold something; erased payloads no longer count."""
+        return self._store.used_bytes()
+
     def commit(self) -> None:
         """Make everything appended durable and sign the tree.
 
         Raises ``JournalError`` on the first I/O error, for good.
         """
+        self._commit(None)
+
+    def _commit(self, epoch: tuple[int, int] | None) -> None:
         self._require_open()
         if not self._pending:
             return
+        head = Checkpoint(self.origin, self._tree.size, self._tree.root()).text()
+        note = sign_note(head, self._key)
+        self._carefully(lambda: self._store.append(self._pending, self._tiles, self._tree.size, note, epoch))
+        self.head = head
+        self._pending.clear()
+        self._tiles.clear()
+
+    def _carefully(self, write: Callable[[], None]) -> None:
         try:
-            head = Checkpoint(self.origin, self._tree.size, self._tree.root()).text()
-            self._store.append(self._pending, self._tiles, self._tree.size, sign_note(head, self._key))
-            self.head = head
-            self._pending.clear()
-            self._tiles.clear()
+            write()
         except sqlite3.Error as error:
             # Never retried: after a failed fsync nobody knows which pages the disk holds.
             self.state = "failed"
@@ -255,13 +334,25 @@ def _recover(reader: Reader, key: SigningKey) -> CompactRange:
         return CompactRange()
     if checkpoint is None or checkpoint[0] != size:
         raise VerificationError(f"{reader.path}: records and checkpoints end at different places; run 'journal verify'")
-    text, signers = open_note(checkpoint[1], [key.verifier])
+    text, signers = open_note(checkpoint[1], [_signer(reader, size, key)])
     if not signers:
         raise ConfigError(f"{reader.path}: another key of the same name signed it; use that one, or write another file")
     tree = reader.tree(size)
     if text != Checkpoint(reader.origin, size, tree.root()).text():
         raise VerificationError(f"{reader.path}: the records do not match the last checkpoint; run 'journal verify'")
     return tree
+
+
+def _signer(reader: Reader, size: int, key: SigningKey) -> VerifierKey:
+    """Who must have signed the checkpoint over ``size`` records: the identity key, or one that it certified."""
+    for row in reader.rows(size - 1, size):
+        number = decode_record(row.record).key_epoch
+        if number == 0:
+            break
+        epoch, signers = open_certificate(certificate_of(reader, number), [key.verifier])
+        if signers and (epoch.origin, epoch.number) == (reader.origin, number):
+            return epoch.key
+    return key.verifier
 
 
 def _ended_cleanly(reader: Reader) -> bool:

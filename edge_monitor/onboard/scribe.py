@@ -21,6 +21,7 @@ from ..journal.writer import GROUP, JournalError
 GROUP_S = 0.02
 #: After a failure the journal is opened anew after so long, doubled each time up to the latter, seconds.
 RETRY_S, LONGEST_RETRY_S = 0.5, 30.0
+MAX_JOBS = 64  #: receipts and the like that may wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class Scribe:
         self._queue: deque[_Item] = deque()
         self._written: list[tuple[_Item, int]] = []  # appended, with their sequences, and not durable
         self._durable: list[int] = []
+        self._jobs: deque[Callable[[Journal], None]] = deque()
         self._refused: Counter[str] = Counter()
         self._refused_all = 0
         self._durable_all = 0
@@ -100,6 +102,18 @@ class Scribe:
             self._queue.append(_Item(entry, ticket, t))
             self._lock.notify()
             return ticket
+
+    def ask(self, job: Callable[[Journal], None]) -> bool:
+        """Have something else done with the journal, in its thread, between commits; False where too much waits already.
+
+        What ``job`` raises as ``JournalError`` is a failure of the journal; it answers for all else itself.
+        """
+        with self._lock:
+            if len(self._jobs) >= MAX_JOBS or self._closing:
+                return False
+            self._jobs.append(job)
+            self._lock.notify()
+            return True
 
     def durable(self) -> list[int]:
         """Tickets that became durable since the last call, in order."""
@@ -173,9 +187,14 @@ class Scribe:
     def _step(self, journal: Journal) -> bool:
         """Take what waits, append and commit it; False when it is time to end."""
         with self._lock:
-            self._lock.wait_for(lambda: self._queue or self._closing)
+            self._lock.wait_for(lambda: self._queue or self._jobs or self._closing)
             if not self._queue and self._closing:
                 return False
+            job = self._jobs.popleft() if self._jobs and not self._queue else None
+        if job is not None:
+            job(journal)
+            return True
+        with self._lock:
             if not any(item.entry.now for item in self._queue) and not self._closing:
                 self._lock.wait_for(
                     lambda: self._closing or len(self._queue) >= GROUP or any(i.entry.now for i in self._queue), GROUP_S
@@ -194,6 +213,10 @@ class Scribe:
             self._head = journal.head
             self._told(taken)
         self._call(self._wake)
+        if items and journal.rotation_due(items[-1].entry.t_decided):
+            journal.rotate(items[-1].entry.t_decided)
+            with self._lock:
+                self._head = journal.head
         return True
 
     def _append(self, journal: Journal, item: _Item) -> bool:
