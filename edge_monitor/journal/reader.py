@@ -148,6 +148,13 @@ class Reader:
             return _text(note)
         return ""
 
+    def checkpoint_within(self, above: int, most: int) -> tuple[int, str] | None:
+        """(size, signed note) of the largest checkpoint over more than ``above`` records and at most ``most``."""
+        sql = "select size, cast(note as blob) from checkpoints where size > ? and size <= ? order by size desc limit 1"
+        for found, note in self._query(sql, above, most):
+            return (found, _text(note)) if isinstance(found, int) else None
+        return None
+
     def next_checkpoint(self, size: int) -> tuple[int, str] | None:
         """(size, signed note) of the first checkpoint over at least ``size`` records."""
         sql = "select size, cast(note as blob) from checkpoints where size >= ? order by size limit 1"

@@ -26,6 +26,7 @@ from .records import Digests, Record, Severity, WallStatus, decode_record, nfc
 from .store import Row, Store
 
 GROUP = 64  #: records that wait for one another at most
+GROUP_BYTES = 1 << 20  #: and about so many bytes of them: a commit travels to a registry as a whole
 HEARTBEAT_NS = 600_000_000_000  #: a run is never silent for longer
 
 #: (ns since 1970, what is known of that clock, its error bound in ns or -1)
@@ -136,6 +137,7 @@ class Journal:
         #: The last checkpoint that was signed (C2SP, without its signatures); empty before the first.
         self.head = Checkpoint(self.origin, self._tree.size, self._tree.root()).text() if self._tree.size else ""
         self._pending: list[Row] = []
+        self._pending_bytes = 0
         self._tiles: list[tuple[int, int, bytes]] = []
         self._last_t: int | None = None
 
@@ -201,12 +203,13 @@ class Journal:
                 if level % TILE_LEVEL == 0:
                     self._tiles.append((level, index, digest))
             self._pending.append(Row(sequence, record, leaf, salt, payload))
+            self._pending_bytes += len(record) + len(payload)
         except BaseException:
             # An interrupt has left the tree half grown: nothing may be signed over it.
             self.state = "failed"
             raise
         self._last_t = entry.t_decided
-        if entry.now or len(self._pending) >= GROUP:
+        if entry.now or len(self._pending) >= GROUP or self._pending_bytes >= GROUP_BYTES:
             self.commit()
         return sequence
 
@@ -287,6 +290,7 @@ class Journal:
         self._carefully(lambda: self._store.append(self._pending, self._tiles, self._tree.size, note, epoch))
         self.head = head
         self._pending.clear()
+        self._pending_bytes = 0
         self._tiles.clear()
 
     def _carefully(self, write: Callable[[], None]) -> None:

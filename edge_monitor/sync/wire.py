@@ -14,8 +14,8 @@ from msgspec import Meta
 from ..errors import VerificationError
 
 PROTOCOL = 1
-MAX_FRAME = 512 << 10  #: bytes of a message; both sides set it as the socket's limit
-MAX_BATCH = 256 << 10  #: bytes of a batch's records as they travel; one larger record travels alone
+MAX_FRAME = 4 << 20  #: bytes of a message; both sides set it as the socket's limit
+MAX_BATCH = 256 << 10  #: bytes of a batch's records and payloads; one larger commit travels alone
 MAX_RECORDS = 4096  #: records of a batch
 PART = 128 << 10  #: bytes of a part of a blob
 
@@ -35,7 +35,7 @@ class Hello(_Message, frozen=True, tag="hello"):
     """The device begins a session: which log, how much of it there is, under which signed head, and what is receipted.
 
     ``protocols``: least and most that it speaks. ``head``: its newest checkpoint, signed ("" before the first).
-    ``receipt``: the newest one it holds (""). ``kinds``: event types in the order that ``Batch`` may refer to.
+    ``receipt``: the newest one it holds ("").
     ``bundle``: version of the newest downlink bundle that it has verified, 0 for none.
     """
 

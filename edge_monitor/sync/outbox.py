@@ -1,0 +1,117 @@
+"""``Outbox``: what a journal has to say to a registry, read from the file beside whoever writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import VerificationError
+from ..journal.merkle import inclusion_proof
+from ..journal.reader import Reader
+from ..journal.records import Severity, decode_record
+from .packing import MAX_UNPACKED, Stored, pack
+from .wire import MAX_BATCH, MAX_RECORDS
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Records ``first`` to ``end - 1``, packed, and the signed checkpoint over the first ``end`` records."""
+
+    first: int
+    end: int
+    data: bytes
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """One record, packed, with its audit path under a signed checkpoint."""
+
+    sequence: int
+    data: bytes
+    path: tuple[bytes, ...]
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A journal as it stands: its origin, how many records are signed, under which note, and its newest receipt."""
+
+    origin: str
+    size: int
+    note: str
+    receipted: int
+    receipt: str
+
+
+class Outbox:
+    """Reads a journal; each call sees the file as it is then, and lets go of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def head(self) -> Head:
+        """The journal's newest checkpoint and receipt. Raises ``DamagedInputError`` where there is no journal."""
+        with Reader(self.path) as reader:
+            size, note = reader.last_checkpoint() or (0, "")
+            receipted, receipt = reader.last_receipt() or (0, "")
+            return Head(reader.origin, size, note, receipted, receipt)
+
+    def load(self, first: int, most: int = MAX_BATCH) -> Load | None:
+        """What follows record ``first - 1``: whole commits, at most ``most`` bytes or one commit; None for nothing yet.
+
+        Raises ``VerificationError`` for a commit that is too large to travel.
+        """
+        with Reader(self.path) as reader:
+            taken: list[Stored] = []
+            size = 0
+            end = reader.next_checkpoint(first + 1)
+            if end is None:
+                return None
+            last, note = end
+            for row in reader.rows(first, first + MAX_RECORDS):
+                size += len(row.record) + len(row.payload or b"")
+                if row.seq >= last and size > most:
+                    break
+                taken.append(Stored(row.record, row.salt, row.payload))
+                if size > MAX_UNPACKED:
+                    raise VerificationError(f"{self.path}: the commit at record {first} is too large to be sent")
+            whole = reader.checkpoint_within(last - 1, first + len(taken))
+            if whole is None:
+                raise VerificationError(f"{self.path}: records are missing; run 'journal verify'")
+            last, note = whole
+            return Load(first, last, pack(taken[: last - first]), note)
+
+    def critical(self, first: int, end: int, most: int) -> list[int]:
+        """Sequences of the critical records from ``first`` to before ``end``: the newest ``most`` of them, oldest first."""
+        with Reader(self.path) as reader:
+            found = [row.seq for row in reader.rows(first, end) if _severity(row.record) <= Severity.CRITICAL]
+            return found[-most:]
+
+    def proven(self, sequence: int) -> Proven:
+        """A record with its proof under the newest checkpoint."""
+        with Reader(self.path) as reader:
+            size, note = reader.last_checkpoint() or (0, "")
+            row = next(reader.rows(sequence, sequence + 1), None)
+            if row is None or sequence >= size:
+                raise VerificationError(f"{self.path}: no record {sequence} under a checkpoint")
+            path = inclusion_proof(reader.subtree, sequence, size)
+            return Proven(sequence, pack([Stored(row.record, row.salt, row.payload)]), tuple(path), note)
+
+    def loads(self, first: int) -> Iterator[Load]:
+        """Everything from ``first`` on that is signed now."""
+        end = self.head().size
+        while first < end:
+            load = self.load(first)
+            if load is None:
+                return
+            yield load
+            first = load.end
+
+
+def _severity(record: bytes) -> int:
+    try:
+        return decode_record(record).severity
+    except VerificationError:
+        return Severity.NEGLIGIBLE  # of a later version: it travels in its turn
