@@ -1,0 +1,218 @@
+"""``Ingest``: what the registry makes of a device's messages. No socket: a message and who it is from go in, answers come out.
+
+Nothing is answered before the caller's transaction is committed. A batch is taken whole or not at all, and nothing in it is
+believed before its records lead to a root that a key of the robot's chain signed.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from edge_monitor.errors import VerificationError
+from edge_monitor.journal.cosignatures import cosign, cosigner_of
+from edge_monitor.journal.epochs import KeyChain
+from edge_monitor.journal.keys import SigningKey
+from edge_monitor.journal.merkle import CompactRange, leaf_hash
+from edge_monitor.journal.notes import Checkpoint, open_note, parse_checkpoint
+from edge_monitor.journal.records import VERSION, Record, commitment, decode_record
+from edge_monitor.sync import wire
+from edge_monitor.sync.packing import Stored, unpack
+
+from .conflicts import Conflict, of_batch, of_head
+from .own_log import append_receipts
+from .store import Event, Log, Robot, Transaction
+
+CREDIT = 1 << 20  #: bytes that a device may send ahead of its receipts: four batches
+_VERSION = msgspec.msgpack.Decoder(list[msgspec.Raw])
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A receipt that was given, for the registry's own log."""
+
+    origin: str
+    size: int
+    root: bytes
+    time: int
+    note: str
+
+
+class Ingest:
+    """Takes messages for a registry whose receipts ``key`` signs. ``now``: s since 1970."""
+
+    def __init__(self, key: SigningKey, now: Callable[[], int] = lambda: int(time.time())) -> None:
+        self.key = key
+        self.cosigner = cosigner_of(key)
+        self._now = now
+
+    def hello(self, tx: Transaction, robot: Robot, message: wire.Hello) -> list[wire.Downlink]:
+        """A device begins a session: welcome, or why not."""
+        least, most = message.protocols
+        if not least <= wire.PROTOCOL <= most:
+            return [_refused("version", f"this registry speaks protocol {wire.PROTOCOL}: update the older side")]
+        if robot.state != "active":
+            return [_refused("revoked", f"{robot.id} is {robot.state}: have it enrolled anew")]
+        name, _, text = message.origin.rpartition("/")
+        try:
+            log_id = uuid.UUID(text)
+        except ValueError:
+            return [_refused("malformed", "the origin names no log")]
+        if name != robot.id or str(log_id) != text:
+            return [_refused("signature", f"the journal is of {name[:64]!r}, the connection of {robot.id!r}")]
+        log = tx.log(log_id.bytes, robot, lock=True)
+        if log is None:
+            log = tx.new_log(log_id.bytes, robot, message.origin, message.boot)
+        else:
+            if log.state != "open":
+                return [_refused("quarantined", "this log is quarantined: a person must decide at the registry")]
+            conflict = of_head(tx, log, message.head)
+            if conflict is not None:
+                return self._quarantined(tx, log, conflict)
+            log = tx.begin_session(log, message.boot)
+        root = log.tree.root()
+        return [
+            wire.Welcome(
+                wire.PROTOCOL, log.session, log.size, root, log.receipt, CREDIT, self._now(), self.key.verifier.name
+            )
+        ]
+
+    def batches(
+        self, tx: Transaction, robot: Robot, log_id: bytes, messages: Sequence[wire.Batch]
+    ) -> list[wire.Downlink]:
+        """Batches of one log in the order in which they came; one receipt covers all that were taken."""
+        log = tx.log(log_id, robot, lock=True)
+        if log is None:
+            return [_refused("malformed", "a batch before its hello")]
+        given: list[Given] = []
+        answers: list[wire.Downlink] = []
+        for message in messages:
+            answers, log = self._batch(tx, robot, log, message, given)
+            if answers:
+                break
+        if given:
+            append_receipts(tx, self.key, given)
+            answers = [wire.Receipt(given[-1].note, CREDIT), *answers]
+        return answers
+
+    def _batch(
+        self, tx: Transaction, robot: Robot, log: Log, message: wire.Batch, given: list[Given]
+    ) -> tuple[list[wire.Downlink], Log]:
+        if message.session != log.session:
+            return [_refused("superseded", "a newer session of this log has begun")], log
+        if robot.state != "active" or log.state != "open":
+            return [_refused("quarantined", "this log is not taken: a person must decide at the registry")], log
+        end = message.first + message.count
+        if message.first > log.size:
+            return [wire.Want(log.size)], log
+        try:
+            rows = unpack(message.data, message.count)
+            text, _ = open_note(message.checkpoint, [])
+            checkpoint = parse_checkpoint(text)
+            if checkpoint.origin != log.origin or checkpoint.size != end:
+                raise VerificationError("the checkpoint is of another log or place")
+        except VerificationError as error:
+            return [_refused("malformed", str(error))], log
+        if message.first < log.size:
+            conflict = of_batch(tx, log, message.first, rows, message.checkpoint)
+            if conflict is not None:
+                return self._quarantined(tx, log, conflict), log
+            if end <= log.size:
+                return [wire.Receipt(log.receipt, CREDIT)], log  # it came before: the same receipt again
+            rows = rows[log.size - message.first :]
+        try:
+            taken = self._verified(log, rows, message.checkpoint, checkpoint)
+        except _WrongRootError:
+            # Records that don't follow ours, under a root that the device may well have signed: go back, and see where they part.
+            back = max(0, log.size - wire.MAX_RECORDS) if message.first == log.size else 0
+            if log.size and message.first != 0:
+                return [wire.Want(back)], log
+            return [_refused("root", "the records do not lead to the signed root: verify the journal")], log
+        except VerificationError as error:
+            return [_refused("signature", str(error))], log
+        note = cosign(message.checkpoint, self.key, self._now())
+        tx.extend(taken.log, taken.events, taken.completed, note, self._now())
+        given.append(Given(log.origin, end, checkpoint.root, self._now(), note))
+        return [], taken.log
+
+    def _verified(self, log: Log, rows: Sequence[Stored], note: str, checkpoint: Checkpoint) -> _Taken:
+        """The log with the rows added. Raises ``VerificationError`` where they are not what was signed."""
+        tree = CompactRange(log.tree.size, log.tree.hashes)
+        last, (number, key) = log.chain.last, log.chain.current
+        chain = KeyChain.resumed(log.origin, log.chain.keys(0), last, number, key)
+        events: list[Event] = []
+        completed: list[tuple[int, int, bytes]] = []
+        epoch = number
+        for place, row in enumerate(rows, log.size):
+            record = _known(row, place, log)
+            if record is not None:
+                wrong = chain.follow(record, row.payload)
+                if wrong:
+                    raise VerificationError(f"record {place}: {wrong}")
+                epoch = record.key_epoch
+            events.append(_event(place, row, record))
+            completed += tree.append(leaf_hash(row.record))
+        if tree.root() != checkpoint.root:
+            raise _WrongRootError("root")
+        _, signers = open_note(note, chain.keys(epoch))
+        if not any(signer.name == log.robot for signer in signers):
+            raise VerificationError("the checkpoint is not signed by the key of its place")
+        return _Taken(replace(log, tree=tree, chain=chain), events, completed)
+
+    def _quarantined(self, tx: Transaction, log: Log, conflict: Conflict) -> list[wire.Downlink]:
+        tx.quarantine(log, conflict.kind, conflict.words, conflict.proof)
+        return [_refused(conflict.kind, conflict.words)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    log: Log
+    events: list[Event]
+    completed: list[tuple[int, int, bytes]]
+
+
+class _WrongRootError(VerificationError):
+    """The records do not lead to the root of the checkpoint."""
+
+
+def _known(row: Stored, place: int, log: Log) -> Record | None:
+    """The record, held against its place; None for one of a later version, which is stored as it is.
+
+    Raises ``VerificationError`` for bytes that are no record of its place.
+    """
+    try:
+        record = decode_record(row.record)
+    except VerificationError:
+        if _is_later(row.record):
+            return None
+        raise
+    if record.sequence != place or record.log_id != log.log_id:
+        raise _WrongRootError(f"record {record.sequence} stands at {place}")
+    if row.salt is not None and row.payload is not None and commitment(row.salt, row.payload) != record.commitment:
+        raise VerificationError(f"record {place}: the payload is not what the record commits to")
+    return record
+
+
+def _is_later(record: bytes) -> bool:
+    try:
+        version = msgspec.msgpack.decode(_VERSION.decode(record)[0])
+    except (msgspec.MsgspecError, IndexError, RecursionError):
+        return False
+    return isinstance(version, int) and version > VERSION
+
+
+def _event(place: int, row: Stored, record: Record | None) -> Event:
+    if record is None:
+        return Event(place, "", 4, 0, 0, -1, row.record, row.salt, row.payload)
+    return Event(
+        place, record.type, int(record.severity), record.t_effective, record.t_decided, record.wall_ns, row.record, row.salt,
+        row.payload,
+    )  # fmt: skip
+
+
+def _refused(code: str, words: str) -> wire.Refused:
+    return wire.Refused(code, words[:500])

@@ -1,0 +1,359 @@
+"""``Store``: the registry's database, SQLite or PostgreSQL, and what ingest and readers do in it.
+
+A transaction that changes a log holds that log's row; one that gives receipts takes the head of the registry's own log last, and
+briefly. SQLite: WAL with ``synchronous=FULL``; what a transaction has committed is on the disk.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from edge_monitor.errors import ConfigError, VerificationError
+from edge_monitor.journal.epochs import ROTATED, KeyChain
+from edge_monitor.journal.keys import VerifierKey, parse_verifier_key
+from edge_monitor.journal.merkle import CompactRange, leaf_hash
+from edge_monitor.journal.reader import TILE_LEVEL
+
+from . import tables as t
+
+BUSY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Robot:
+    """An enrolled device."""
+
+    id: str
+    identity: VerifierKey
+    curve: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A log as the registry holds it; ``tree`` and ``chain`` are of its ``size`` records."""
+
+    number: int
+    log_id: bytes
+    robot: str
+    origin: str
+    tree: CompactRange
+    chain: KeyChain
+    state: str
+    session: int
+    boot: bytes
+    receipt: str
+    receipt_s: int
+    valid_size: int | None
+
+    @property
+    def size(self) -> int:
+        """Records that are held."""
+        return self.tree.size
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A row of ``events``."""
+
+    seq: int
+    type: str
+    severity: int
+    t_effective: int
+    t_decided: int
+    wall_ns: int
+    record: bytes
+    salt: bytes | None
+    payload: bytes | None
+
+
+class Store:
+    """One database. Safe to share between threads and processes; every method is one transaction or part of the caller's."""
+
+    def __init__(self, url: str) -> None:
+        """``url``: of SQLAlchemy, such as ``sqlite:///registry.db`` or ``postgresql://user@host/name``.
+
+        Raises ``ConfigError`` where it can't be opened, or is a database of something else.
+        """
+        self.engine = _engine(url)
+        try:
+            _create(self.engine)
+        except sa.exc.SQLAlchemyError as error:
+            raise ConfigError(f"{_shown(url)}: cannot be used as a registry ({_first_line(error)})") from None
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether one writer at a time is all that the database takes."""
+        return self.engine.dialect.name == "sqlite"
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self.engine.dispose()
+
+    @contextmanager
+    def begin(self) -> Iterator[Transaction]:
+        """A transaction that writes; committed at the end, undone by an exception."""
+        with self.engine.connect() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("begin immediate")
+            try:
+                yield Transaction(connection)
+                connection.commit()
+            except BaseException:
+                connection.rollback()
+                raise
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """One snapshot to read from."""
+        engine = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        with engine.connect() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("begin")
+            try:
+                yield Transaction(connection)
+            finally:
+                connection.rollback()
+
+
+class Transaction:
+    """What can be done within a transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def robot_of_curve(self, curve: str) -> Robot | None:
+        """The robot whose CURVE key this is."""
+        return self._robot(t.robots.c.curve == curve)
+
+    def robot(self, robot: str) -> Robot | None:
+        """The robot of this name."""
+        return self._robot(t.robots.c.id == robot)
+
+    def enrol(self, robot: str, identity: VerifierKey, curve: str, now_ns: int) -> None:
+        """Add a robot, or give one that was known new keys."""
+        values = {"id": robot, "identity": identity.text(), "curve": curve, "state": "active", "changed_ns": now_ns}
+        if self.robot(robot) is None:
+            self.connection.execute(sa.insert(t.robots).values(**values, enrolled_ns=now_ns))
+        else:
+            self.connection.execute(sa.update(t.robots).where(t.robots.c.id == robot).values(**values))
+
+    def _robot(self, where: sa.ColumnElement[bool]) -> Robot | None:
+        row = self.connection.execute(sa.select(t.robots).where(where)).first()
+        return Robot(row.id, parse_verifier_key(row.identity), row.curve, row.state) if row else None
+
+    def log(self, log_id: bytes, robot: Robot, *, lock: bool = False) -> Log | None:
+        """A robot's log; ``lock``: nobody else changes it before this transaction ends."""
+        query = sa.select(t.logs).where(t.logs.c.log_id == log_id)
+        row = self.connection.execute(query.with_for_update() if lock else query).first()
+        if row is None:
+            return None
+        key = parse_verifier_key(row.epoch_key) if row.epoch_key else None
+        chain = KeyChain.resumed(row.origin, [robot.identity], row.epoch_last, row.epoch_open, key)
+        hashes = [row.hashes[place : place + 32] for place in range(0, len(row.hashes), 32)]
+        return Log(
+            row.log, row.log_id, row.robot, row.origin, CompactRange(row.size, hashes), chain, row.state, row.session, row.boot,
+            row.receipt, row.receipt_s, row.valid_size,
+        )  # fmt: skip
+
+    def new_log(self, log_id: bytes, robot: Robot, origin: str, boot: bytes) -> Log:
+        """A log that begins now, in its first session."""
+        tree, chain = CompactRange(), KeyChain(origin, [robot.identity])
+        values = {
+            "log_id": log_id, "robot": robot.id, "origin": origin, "state": "open", "session": 1, "boot": boot,
+            "receipt": "", "receipt_s": 0, "seen_s": int(time.time()), **_head(tree, chain),
+        }  # fmt: skip
+        result = self.connection.execute(sa.insert(t.logs).values(**values))
+        assert result.inserted_primary_key is not None
+        number = int(result.inserted_primary_key[0])
+        return Log(number, log_id, robot.id, origin, tree, chain, "open", 1, boot, "", 0, None)
+
+    def begin_session(self, log: Log, boot: bytes) -> Log:
+        """The next session of a log: earlier ones are over."""
+        session = log.session + 1
+        self._update(log, session=session, boot=boot, seen_s=int(time.time()))
+        return replace(log, session=session, boot=boot)
+
+    def quarantine(self, log: Log, kind: str, words: str, proof: bytes) -> None:
+        """Nothing more is taken of a log until a person decides; the evidence stays."""
+        self._update(log, state="quarantined")
+        values = {"log": log.number, "kind": kind, "at_s": int(time.time()), "words": words, "proof": proof}
+        self.connection.execute(sa.insert(t.conflicts).values(**values))
+
+    def extend(
+        self,
+        log: Log,
+        rows: Sequence[Event],
+        completed: Sequence[tuple[int, int, bytes]],
+        receipt: str,
+        receipt_s: int,
+    ) -> None:
+        """Add rows, the subtrees they completed and the receipt over them; ``log`` is as it is afterwards."""
+        number = log.number
+        self._many(t.events, [(number, *_values(row)) for row in rows])
+        kept = [(number, level, tile, digest) for level, tile, digest in completed if level % TILE_LEVEL == 0]
+        if kept:
+            self._many(t.tiles, kept)
+        self._many(t.receipts, [(number, log.size, receipt_s, receipt)])
+        head = _head(log.tree, log.chain)
+        self._update(log, **head, receipt=receipt, receipt_s=receipt_s, seen_s=receipt_s)
+
+    def touch(self, log: Log, now_s: int) -> None:
+        """The device gave a sign of life."""
+        self._update(log, seen_s=now_s)
+
+    def events(self, log: int, start: int, end: int) -> Iterator[Event]:
+        """Rows ``start`` to before ``end`` of a log, in order."""
+        columns = [column for column in t.events.c if column.name != "log"]
+        query = sa.select(*columns).where(t.events.c.log == log, t.events.c.seq >= start, t.events.c.seq < end)
+        for row in self.connection.execute(query.order_by(t.events.c.seq)).yield_per(1000):
+            yield Event(*row)
+
+    def rotations(self, log: int, end: int) -> Iterator[Event]:
+        """The records below ``end`` that began key epochs, in order."""
+        columns = [column for column in t.events.c if column.name != "log"]
+        where = (t.events.c.log == log, t.events.c.type == ROTATED, t.events.c.seq < end)
+        for row in self.connection.execute(sa.select(*columns).where(*where).order_by(t.events.c.seq)):
+            yield Event(*row)
+
+    def subtree(self, log: int, level: int, index: int) -> bytes:
+        """The hash of a complete subtree of ``2**level`` leaves, from the tiles and records that are held."""
+        if level and level % TILE_LEVEL == 0:
+            where = (t.tiles.c.log == log, t.tiles.c.level == level, t.tiles.c.tile == index)
+            found = self.connection.execute(sa.select(t.tiles.c.hash).where(*where)).scalar()
+            if found is None:
+                raise VerificationError(f"log {log}: a cached hash is missing")
+            return bytes(found)
+        below = level - level % TILE_LEVEL
+        span = 1 << (level - below)
+        tree = CompactRange()
+        if below == 0:
+            for row in self.events(log, index * span, (index + 1) * span):
+                tree.append(leaf_hash(row.record))
+        else:
+            for child in range(index * span, (index + 1) * span):
+                tree.append(self.subtree(log, below, child))
+        if tree.size != span:
+            raise VerificationError(f"log {log}: records are missing")
+        return tree.root()
+
+    def tree(self, log: int, size: int) -> CompactRange:
+        """The tree over the first ``size`` records of a log."""
+        hashes, start = [], 0
+        for level in reversed(range(size.bit_length())):
+            if size >> level & 1:
+                hashes.append(self.subtree(log, level, start >> level))
+                start += 1 << level
+        return CompactRange(size, hashes)
+
+    def _update(self, log: Log, **values: Any) -> None:
+        self.connection.execute(sa.update(t.logs).where(t.logs.c.log == log.number).values(**values))
+
+    def _many(self, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert rows whose values are in the order of the table's columns, past SQLAlchemy's own work for each."""
+        if self.connection.dialect.name == "sqlite":
+            marks = ", ".join("?" * len(table.c))
+            self.connection.exec_driver_sql(f"insert into {table.name} values ({marks})", list(rows))
+            return
+        cursor = self.connection.connection.cursor()
+        with cursor.copy(f"copy {table.name} from stdin (format binary)") as copy:
+            copy.set_types([_postgres_type(column) for column in table.c])
+            for row in rows:
+                copy.write_row(row)
+
+
+def _values(row: Event) -> tuple[Any, ...]:
+    return (
+        row.seq,
+        row.type,
+        row.severity,
+        row.t_effective,
+        row.t_decided,
+        row.wall_ns,
+        row.record,
+        row.salt,
+        row.payload,
+    )
+
+
+def _postgres_type(column: sa.Column[Any]) -> str:
+    kinds = {sa.BigInteger: "int8", sa.Integer: "int4", sa.Text: "text", sa.LargeBinary: "bytea"}
+    return kinds[type(column.type)]
+
+
+def _head(tree: CompactRange, chain: KeyChain) -> dict[str, Any]:
+    number, key = chain.current
+    return {
+        "size": tree.size,
+        "hashes": b"".join(tree.hashes),
+        "epoch_last": chain.last,
+        "epoch_open": number,
+        "epoch_key": key.text() if key is not None else "",
+    }
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = sa.make_url(url)
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        engine = sa.create_engine(parsed)
+    except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
+        raise ConfigError(
+            f"{_shown(url)}: no database address ({error}); use sqlite:///FILE or postgresql://USER@HOST/NAME"
+        ) from None
+    if engine.dialect.name not in ("sqlite", "postgresql"):
+        raise ConfigError(f"{_shown(url)}: use sqlite:///FILE or postgresql://USER@HOST/NAME")
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _sqlite_rules)
+    return engine
+
+
+def _sqlite_rules(connection: Any, _: object) -> None:
+    connection.isolation_level = None  # transactions are begun by hand: a reader's is not a writer's
+    for pragma in ("journal_mode=wal", "synchronous=full", f"busy_timeout={int(BUSY_S * 1000)}", "secure_delete=on"):
+        connection.execute(f"pragma {pragma}")
+
+
+def _create(engine: Engine) -> None:
+    """Make what is missing. Two processes that begin at once get in each other's way once, and one tries again."""
+    for attempt in range(3):
+        try:
+            with engine.begin() as connection:
+                t.metadata.create_all(connection)
+                if engine.dialect.name == "postgresql":
+                    for number in range(t.PARTITIONS):
+                        part = f"for values with (modulus {t.PARTITIONS}, remainder {number})"
+                        connection.execute(
+                            sa.text(f"create table if not exists events_{number} partition of events {part}")
+                        )
+                have = connection.execute(sa.select(t.settings.c.value).where(t.settings.c.key == "version")).scalar()
+                if have is None:
+                    connection.execute(sa.insert(t.settings).values(key="version", value=str(t.VERSION)))
+                    connection.execute(sa.insert(t.own_head).values(id=1, size=0, hashes=b"", note=""))
+                elif have != str(t.VERSION):
+                    raise ConfigError(f"the registry's tables are of version {have}; this program reads {t.VERSION}")
+            return
+        except (sa.exc.ProgrammingError, sa.exc.IntegrityError, sa.exc.OperationalError):
+            if attempt == 2:
+                raise
+            time.sleep(0.2)
+
+
+def _shown(url: str) -> str:
+    """The address without its password."""
+    try:
+        return sa.make_url(url).render_as_string(hide_password=True)
+    except sa.exc.ArgumentError:
+        return "the database address"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

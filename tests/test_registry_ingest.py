@@ -1,0 +1,183 @@
+"""What a registry makes of batches: taken whole or not at all, receipted once durable, conflicts proven."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from edge_registry.conflicts import check
+from edge_registry.ingest import Ingest
+from edge_registry.store import Robot, Store
+
+from edge_monitor.journal import Entry, Journal, Severity
+from edge_monitor.journal.cosignatures import cosigner_of, open_receipt
+from edge_monitor.journal.keys import SigningKey
+from edge_monitor.sync import wire
+from edge_monitor.sync.outbox import Outbox
+
+IDENTITY, REGISTRY = SigningKey("robot", bytes(range(32))), SigningKey("registry", bytes(range(1, 33)))
+
+
+class Link:
+    """A device's journal and a registry, without anything between them."""
+
+    def __init__(self, store: Store, journal: Path) -> None:
+        self.store, self.outbox = store, Outbox(journal)
+        self.ingest = Ingest(REGISTRY, now=lambda: 1_800_000_000)
+        self.robot = Robot("robot", IDENTITY.verifier, "x" * 40, "active")
+        self.session = self.size = 0
+
+    @property
+    def log_id(self) -> bytes:
+        """Of the journal."""
+        return bytes.fromhex(self.outbox.head().origin.rpartition("/")[2].replace("-", ""))
+
+    def hello(self) -> wire.Downlink:
+        """Begin a session."""
+        head = self.outbox.head()
+        with self.store.begin() as tx:
+            (answer,) = self.ingest.hello(
+                tx, self.robot, wire.Hello((1, 1), head.origin, bytes(16), head.note, head.receipt, 0, "t")
+            )
+        if isinstance(answer, wire.Welcome):
+            self.session, self.size = answer.session, answer.size
+        return answer
+
+    def sync(self, first: int | None = None) -> wire.Downlink:
+        """Send all there is; the last answer."""
+        answer: wire.Downlink = wire.Want(0)
+        for load in self.outbox.loads(self.size if first is None else first):
+            batch = wire.Batch(self.session, load.first, load.end - load.first, load.data, load.checkpoint)
+            with self.store.begin() as tx:
+                answer = self.ingest.batches(tx, self.robot, self.log_id, [batch])[-1]
+            if isinstance(answer, wire.Want):
+                return self.sync(answer.size)
+        return answer
+
+
+def write(path: Path, count: int, boot: int = 1, *, value: float = 0.0) -> None:
+    """A boot that writes so many events."""
+    with Journal.create_or_open(path, IDENTITY, boot_id=bytes([boot]) * 16, epochs=True) as journal:
+        for t in range(count):
+            journal.append(Entry("check.fail", Severity.CRITICAL, t, t, {"value": value, "t": t}, now=t % 7 == 0))
+            if journal.rotation_due(t):
+                journal.rotate(t)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A registry of one robot."""
+    store = Store(f"sqlite:///{tmp_path}/registry.db")
+    with store.begin() as tx:
+        tx.enrol("robot", IDENTITY.verifier, "x" * 40, 0)
+    return store
+
+
+@pytest.fixture
+def link(store: Store, tmp_path: Path) -> Link:
+    """A journal of 1,000 events before the registry."""
+    write(tmp_path / "j", 1000)
+    return Link(store, tmp_path / "j")
+
+
+def copy(link: Link, name: str) -> Link:
+    """Another device with the same disk."""
+    source = link.outbox.path
+    target = source.with_name(name)
+    for suffix in ("", "-wal"):
+        file = source.with_name(source.name + suffix)
+        if file.exists():
+            target.with_name(name + suffix).write_bytes(file.read_bytes())
+    return Link(link.store, target)
+
+
+def test_everything_arrives_and_the_receipt_says_so(link: Link) -> None:
+    """The registry holds the device's bytes, and its receipt covers the whole journal."""
+    assert isinstance(link.hello(), wire.Welcome)
+    answer = link.sync()
+    assert isinstance(answer, wire.Receipt)
+    receipt = open_receipt(answer.note, cosigner_of(REGISTRY))
+    head = link.outbox.head()
+    assert receipt.checkpoint.text() == head.note.rpartition("\n\n")[0] + "\n" and receipt.checkpoint.size == head.size
+    with link.store.read() as tx:
+        log = tx.log(link.log_id, link.robot)
+        assert log is not None and log.size == head.size and tx.tree(log.number, log.size).root() == log.tree.root()
+
+
+def test_what_comes_again_gets_the_same_receipt_and_changes_nothing(link: Link) -> None:
+    """A resent batch is receipted again, one out of order is answered with where to go on."""
+    link.hello()
+    first = link.sync()
+    again = link.sync(0)
+    assert first == again
+    with link.store.begin() as tx:
+        batch = wire.Batch(link.session, 5000, 1, b"", "")
+        assert link.ingest.batches(tx, link.robot, link.log_id, [batch]) == [wire.Want(link.outbox.head().size)]
+
+
+def test_an_older_session_is_superseded(link: Link) -> None:
+    """After a second hello the first session's batches are refused."""
+    link.hello()
+    old = link.session
+    link.hello()
+    link.session, new = old, link.session
+    answer = link.sync()
+    assert new == old + 1 and isinstance(answer, wire.Refused) and answer.code == "superseded"
+
+
+def test_a_changed_batch_is_refused_and_nothing_of_it_is_kept(link: Link) -> None:
+    """Records that don't lead to the signed root leave no trace."""
+    link.hello()
+    load = link.outbox.load(0, 2000)
+    other = link.outbox.load(load.end, 2000) if load else None
+    assert load is not None and other is not None
+    forged = load.checkpoint.replace(load.checkpoint.split("\n")[2], other.checkpoint.split("\n")[2])
+    for note, code in ((other.checkpoint, "malformed"), (forged, "root")):
+        with link.store.begin() as tx:
+            batch = wire.Batch(link.session, 0, load.end, load.data, note)
+            (answer,) = link.ingest.batches(tx, link.robot, link.log_id, [batch])
+        assert isinstance(answer, wire.Refused) and answer.code == code
+    with link.store.read() as tx:
+        log = tx.log(link.log_id, link.robot)
+        assert log is not None and log.size == 0
+
+
+def test_an_old_disk_is_a_rollback_with_a_proof(link: Link, tmp_path: Path) -> None:
+    """A device that offers less than it signed before is quarantined, and what it signed proves it."""
+    old = copy(link, "old")
+    write(link.outbox.path, 50, 2)
+    link.hello()
+    link.sync()
+    answer = old.hello()
+    assert isinstance(answer, wire.Refused) and answer.code == "rollback"
+    assert proof(link)[0].kind == "rollback"
+    refused = link.hello()
+    assert isinstance(refused, wire.Refused) and refused.code == "quarantined"
+
+
+def test_a_clone_is_a_fork_with_a_proof(link: Link, tmp_path: Path) -> None:
+    """Two devices with one key and one past: the second history is refused, and both are kept as proof."""
+    link.hello()
+    link.sync()
+    clone = copy(link, "clone")
+    write(link.outbox.path, 40, 2)
+    write(clone.outbox.path, 90, 3, value=1.0)
+    link.hello()
+    link.sync()
+    assert isinstance(clone.hello(), wire.Welcome)
+    answer = clone.sync()
+    assert isinstance(answer, wire.Refused) and answer.code == "fork"
+    found, data = proof(link)
+    assert found.kind == "fork" and found.ours.record != found.theirs.record
+    for place in range(0, len(data), max(1, len(data) // 200)):
+        changed = bytearray(data)
+        changed[place] ^= 1
+        with pytest.raises(Exception):  # noqa: B017
+            check(bytes(changed), IDENTITY.verifier)
+
+
+def proof(link: Link):  # type: ignore[no-untyped-def]
+    """The one conflict that the registry keeps, checked by someone who trusts the identity key alone."""
+    with link.store.read() as tx:
+        ((data,),) = tx.connection.exec_driver_sql("select proof from conflicts").all()
+    return check(data, IDENTITY.verifier), data
