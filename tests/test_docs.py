@@ -129,13 +129,13 @@ def test_the_architecture_names_every_folder() -> None:
     rooms = text[text.index("## The rooms") : text.index("## What was found")]
     packages = {
         folder.parent
-        for top in ("edge_monitor", "replay/edge_replay")
+        for top in ("edge_monitor", "registry/edge_registry", "replay/edge_replay")
         for folder in (ROOT / top).rglob("__init__.py")
         if folder.parent != ROOT / "edge_monitor"
     }
     for package in sorted(packages):
         assert f"`{package.relative_to(ROOT)}/`" in rooms, package
-    for name in re.findall(r"`((?:edge_monitor|replay)/[\w/.]+)`", text):
+    for name in re.findall(r"`((?:edge_monitor|registry|replay)/[\w/.]+)`", text):
         assert (ROOT / name).exists(), name
     for name in {match.strip("`").split(":")[0] for match in NAMED.findall(text)}:
         places = (ROOT, ROOT / "edge_monitor", ROOT / "edge_monitor/journal", ROOT / "replay/edge_replay")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from edge_registry.conflicts import check
-from edge_registry.ingest import Ingest
-from edge_registry.store import Robot, Store
 
 from edge_monitor.journal import Entry, Journal, Severity
 from edge_monitor.journal.cosignatures import cosigner_of, open_receipt
 from edge_monitor.journal.keys import SigningKey
 from edge_monitor.sync import wire
 from edge_monitor.sync.outbox import Outbox
+from edge_registry.conflicts import Proof, check
+from edge_registry.ingest import Ingest
+from edge_registry.store import Robot, Store
 
 IDENTITY, REGISTRY = SigningKey("robot", bytes(range(32))), SigningKey("registry", bytes(range(1, 33)))
 
@@ -176,7 +176,7 @@ def test_a_clone_is_a_fork_with_a_proof(link: Link, tmp_path: Path) -> None:
             check(bytes(changed), IDENTITY.verifier)
 
 
-def proof(link: Link):  # type: ignore[no-untyped-def]
+def proof(link: Link) -> tuple[Proof, bytes]:
     """The one conflict that the registry keeps, checked by someone who trusts the identity key alone."""
     with link.store.read() as tx:
         ((data,),) = tx.connection.exec_driver_sql("select proof from conflicts").all()

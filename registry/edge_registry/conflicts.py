@@ -176,8 +176,10 @@ def _signed(tx: Transaction, log: Log, note: str, place: int = -1) -> Signed | N
             return None
     except VerificationError:
         return None
-    note = "\n".join(note.split("\n")[:5]) + "\n"  # the device's own line; what others signed below it proves nothing here
-    record, path = b"", ()
+    # The device's own line alone: what others signed below it proves nothing here.
+    note = "\n".join(note.split("\n")[:5]) + "\n"
+    record: bytes = b""
+    path: tuple[bytes, ...] = ()
     if place >= 0:
         record = next(tx.events(log.number, place, place + 1)).record
         path = tuple(inclusion_proof(lambda a, b: tx.subtree(log.number, a, b), place, checkpoint.size))

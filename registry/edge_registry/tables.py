@@ -26,7 +26,6 @@ PARTITIONS = 16  #: of events and tiles on PostgreSQL, by log
 
 metadata = MetaData()
 _KEY = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself for this type only
-_PARTITIONED = {"postgresql_partition_by": "HASH (log)", "sqlite_with_rowid": False}
 
 settings = Table("settings", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
 
@@ -87,7 +86,8 @@ events = Table(
     Column("salt", LargeBinary),
     Column("payload", LargeBinary),
     PrimaryKeyConstraint("log", "seq"),
-    **_PARTITIONED,
+    postgresql_partition_by="HASH (log)",
+    sqlite_with_rowid=False,
 )
 _ROTATIONS = text("type = 'key.rotated'")
 Index("events_rotations", events.c.log, events.c.seq, sqlite_where=_ROTATIONS, postgresql_where=_ROTATIONS)
