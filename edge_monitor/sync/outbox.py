@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import VerificationError
 from ..journal.merkle import inclusion_proof
-from ..journal.reader import Reader
+from ..journal.reader import Reader, certificate_of
 from ..journal.records import Severity, decode_record
 from .packing import MAX_UNPACKED, Stored, pack
 from .wire import MAX_BATCH, MAX_RECORDS
@@ -32,6 +32,7 @@ class Proven:
     data: bytes
     path: tuple[bytes, ...]
     checkpoint: str
+    certificate: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,10 @@ class Outbox:
             if row is None or sequence >= size:
                 raise VerificationError(f"{self.path}: no record {sequence} under a checkpoint")
             path = inclusion_proof(reader.subtree, sequence, size)
-            return Proven(sequence, pack([Stored(row.record, row.salt, row.payload)]), tuple(path), note)
+            last = next(reader.rows(size - 1, size), row)
+            epoch = decode_record(last.record).key_epoch
+            certificate = certificate_of(reader, epoch) if epoch else ""
+            return Proven(sequence, pack([Stored(row.record, row.salt, row.payload)]), tuple(path), note, certificate)
 
     def loads(self, first: int) -> Iterator[Load]:
         """Everything from ``first`` on that is signed now."""

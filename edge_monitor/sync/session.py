@@ -200,10 +200,9 @@ class Session:
         alerts.looked = max(alerts.looked, head.size)
         frames = []
         while alerts.waiting:
-            proven = self._outbox.proven(alerts.waiting.popleft())
-            frames.append(
-                wire.encode(wire.Alert(self._number, proven.sequence, proven.data, proven.path, proven.checkpoint))
-            )
+            p = self._outbox.proven(alerts.waiting.popleft())
+            alert = wire.Alert(self._number, p.sequence, p.data, p.path, p.checkpoint, p.certificate)
+            frames.append(wire.encode(alert))
         return frames
 
     def _bulk(self, head: Head) -> list[bytes]:

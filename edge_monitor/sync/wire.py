@@ -78,7 +78,8 @@ class Batch(_Message, frozen=True, tag="batch"):
 class Alert(_Message, frozen=True, tag="alert"):
     """One critical record ahead of its turn, proven under a checkpoint; the bulk brings it again, in order.
 
-    ``data``: the record, packed as a batch of one. ``path``: its audit path (RFC 6962) under the checkpoint.
+    ``data``: the record, packed as a batch of one. ``path``: its audit path (RFC 6962) under the checkpoint. ``certificate``: of
+    the epoch key that signed it ("": the identity key did).
     """
 
     session: Natural
@@ -86,6 +87,7 @@ class Alert(_Message, frozen=True, tag="alert"):
     data: Annotated[bytes, Meta(max_length=MAX_FRAME)]
     path: Annotated[tuple[Digest, ...], Meta(max_length=64)]
     checkpoint: Note
+    certificate: Note
 
 
 class Receipt(_Message, frozen=True, tag="receipt"):
@@ -145,6 +147,23 @@ class Bundle(_Message, frozen=True, tag="bundle"):
     data: Annotated[bytes, Meta(max_length=MAX_FRAME)]
 
 
+class Enrol(_Message, frozen=True, tag="enrol"):
+    """A device asks to be known, on the socket for that.
+
+    ``token``: the one-time secret; ``note``: its statement, signed by its identity key (:mod:`.enrolment`).
+    """
+
+    token: Annotated[bytes, Meta(max_length=64)]
+    note: Note
+    identity: Note
+
+
+class Enrolled(_Message, frozen=True, tag="enrolled"):
+    """The device is known from now on."""
+
+    robot: Name
+
+
 class Ping(_Message, frozen=True, tag="ping"):
     """The device is there."""
 
@@ -172,8 +191,8 @@ REFUSALS: dict[str, bool] = {
     "busy": True,  # more than the registry takes just now
 }
 
-Uplink = Hello | Batch | Alert | BlobOffer | BlobPart | Ping
-Downlink = Welcome | Receipt | AlertKept | Want | Refused | BlobWant | Bundle | Pong
+Uplink = Hello | Batch | Alert | BlobOffer | BlobPart | Ping | Enrol
+Downlink = Welcome | Receipt | AlertKept | Want | Refused | BlobWant | Bundle | Pong | Enrolled
 _uplink: msgspec.msgpack.Decoder[Uplink] = msgspec.msgpack.Decoder(Uplink)
 _downlink: msgspec.msgpack.Decoder[Downlink] = msgspec.msgpack.Decoder(Downlink)
 _encoder = msgspec.msgpack.Encoder()

@@ -15,9 +15,9 @@ import msgspec
 
 from edge_monitor.errors import VerificationError
 from edge_monitor.journal.cosignatures import cosign, cosigner_of
-from edge_monitor.journal.epochs import KeyChain
+from edge_monitor.journal.epochs import KeyChain, open_certificate
 from edge_monitor.journal.keys import SigningKey
-from edge_monitor.journal.merkle import CompactRange, leaf_hash
+from edge_monitor.journal.merkle import CompactRange, leaf_hash, root_from_inclusion
 from edge_monitor.journal.notes import Checkpoint, open_note, parse_checkpoint
 from edge_monitor.journal.records import VERSION, Record, commitment, decode_record
 from edge_monitor.sync import wire
@@ -98,6 +98,31 @@ class Ingest:
             append_receipts(tx, self.key, given)
             answers = [wire.Receipt(given[-1].note, CREDIT), *answers]
         return answers
+
+    def alert(self, tx: Transaction, robot: Robot, log_id: bytes, message: wire.Alert) -> list[wire.Downlink]:
+        """A critical record ahead of its turn: kept when it is proven, as early evidence."""
+        log = tx.log(log_id, robot)
+        if log is None or message.session != log.session:
+            return [_refused("superseded", "an alert outside its session")]
+        try:
+            (row,) = unpack(message.data, 1)
+            keys = [robot.identity]
+            if message.certificate:
+                epoch, signers = open_certificate(message.certificate, keys)
+                if not signers or epoch.origin != log.origin:
+                    raise VerificationError("the certificate is not one of this log")
+                keys = [epoch.key]
+            text, signed = open_note(message.checkpoint, keys)
+            checkpoint = parse_checkpoint(text)
+            root = root_from_inclusion(leaf_hash(row.record), message.sequence, checkpoint.size, message.path)
+            if not signed or checkpoint.origin != log.origin or root != checkpoint.root:
+                raise VerificationError("the alert is not under a checkpoint of this log")
+            record = _known(row, message.sequence, log)
+        except (VerificationError, ValueError) as error:
+            return [_refused("malformed", str(error))]
+        event = _event(message.sequence, row, record)
+        tx.keep_alert(log, event, checkpoint.size, b"".join(message.path), message.checkpoint, self._now())
+        return [wire.AlertKept(message.sequence)]
 
     def _batch(
         self, tx: Transaction, robot: Robot, log: Log, message: wire.Batch, given: list[Given]

@@ -6,6 +6,7 @@ briefly. SQLite: WAL with ``synchronous=FULL``; what a transaction has committed
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -144,6 +145,31 @@ class Transaction:
             self.connection.execute(sa.insert(t.robots).values(**values, enrolled_ns=now_ns))
         else:
             self.connection.execute(sa.update(t.robots).where(t.robots.c.id == robot).values(**values))
+
+    def invite(self, robot: str, secret: bytes, expires_ns: int) -> None:
+        """A one-time token for a robot."""
+        values = {"hash": hashlib.sha256(secret).digest(), "robot": robot, "expires_ns": expires_ns}
+        self.connection.execute(sa.insert(t.tokens).values(**values))
+
+    def redeem(self, secret: bytes, now_ns: int) -> str | None:
+        """The robot that a token is for, once and in time; None otherwise."""
+        digest = hashlib.sha256(secret).digest()
+        query = sa.select(t.tokens).where(t.tokens.c.hash == digest).with_for_update()
+        row = self.connection.execute(query).first()
+        if row is None or row.used_ns is not None or now_ns >= row.expires_ns:
+            return None
+        self.connection.execute(sa.update(t.tokens).where(t.tokens.c.hash == digest).values(used_ns=now_ns))
+        return str(row.robot)
+
+    def keep_alert(self, log: Log, row: Event, size: int, path: bytes, note: str, now_s: int) -> None:
+        """Early evidence: a critical record that came ahead of its turn."""
+        where = (t.alerts.c.log == log.number, t.alerts.c.seq == row.seq)
+        if self.connection.execute(sa.select(t.alerts.c.seq).where(*where)).first() is None:
+            values = {
+                "log": log.number, "seq": row.seq, "record": row.record, "salt": row.salt, "payload": row.payload, "size": size,
+                "path": path, "checkpoint": note, "received_s": now_s, "reconciled": 0,
+            }  # fmt: skip
+            self.connection.execute(sa.insert(t.alerts).values(**values))
 
     def _robot(self, where: sa.ColumnElement[bool]) -> Robot | None:
         row = self.connection.execute(sa.select(t.robots).where(where)).first()

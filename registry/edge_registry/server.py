@@ -1,0 +1,261 @@
+"""``Server``: the registry's sockets. One thread receives, one transaction takes what was received, and then it is answered.
+
+ZeroMQ takes from its peers in turn, so that one that floods is served as often as the others; what one sends ahead of its credit
+waits in its own queue. Nothing is answered that is not on the disk.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+import zmq
+
+from edge_monitor.errors import ConfigError, EdgeMonitorError, VerificationError
+from edge_monitor.journal.keys import parse_verifier_key
+from edge_monitor.sync import wire
+from edge_monitor.sync.enrolment import curve_of
+
+from .blobs import Blobs
+from .ingest import Ingest
+from .store import Robot, Store, Transaction
+from .zap import Gate
+
+TURN = 128  #: messages that one transaction takes, at most
+TURN_BYTES = 16 << 20
+PEERS = 4096  #: connections that are remembered
+MALFORMED = 8  #: messages that break the format before a peer is no longer listened to
+RETRY_S = 0.5  #: after the database failed
+ENROLMENTS_S = 0.1  #: between two attempts to enrol, whoever makes them
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the registry listens: for sync, and for enrolment."""
+
+    sync: str = "tcp://127.0.0.1:7381"
+    enrol: str = "tcp://127.0.0.1:7382"
+
+
+@dataclass(slots=True)
+class _Peer:
+    """A connection: which robot it is by its CURVE key, and the log that it said hello for."""
+
+    robot: str
+    log_id: bytes = b""
+    malformed: int = 0
+
+
+@dataclass(slots=True)
+class Counts:
+    """What went through, for whoever asks."""
+
+    messages: int = 0
+    batches: int = 0
+    refused: int = 0
+    failures: int = 0
+    last_failure: str = ""
+    refused_keys: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What came in one turn, in order: (peer's address, peer, message)."""
+
+    items: list[tuple[bytes, _Peer, wire.Uplink]] = field(default_factory=list)
+    size: int = 0
+
+
+class Server:
+    """Serves until ``done``; everything it needs is handed to it."""
+
+    def __init__(
+        self,
+        store: Store,
+        ingest: Ingest,
+        blobs: Blobs,
+        addresses: Addresses,
+        curve: tuple[str, str],
+        tell: Callable[[str], None] = lambda words: None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """``curve``: the registry's CURVE key pair (public, secret; Z85). Raises ``ConfigError`` where an address is taken."""
+        self.counts = Counts()
+        self._store = store
+        self._ingest = ingest
+        self._blobs = blobs
+        self._tell = tell
+        self._now = now
+        self._context = zmq.Context()
+        self._gate = Gate(self._context, store, curve)
+        self._peers: OrderedDict[bytes, _Peer] = OrderedDict()
+        try:
+            self._sync = self._bound(addresses.sync, b"sync", curve)
+            self._enrol = self._bound(addresses.enrol, b"enrol", curve)
+        except BaseException:
+            self.close()
+            raise
+        self._next_enrolment = 0.0
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where it listens, ports that were left open filled in."""
+        sync, enrol = (socket.getsockopt(zmq.LAST_ENDPOINT) for socket in (self._sync, self._enrol))
+        return Addresses(bytes(sync).decode(), bytes(enrol).decode())
+
+    def run(self, done: Callable[[], bool]) -> None:
+        """Serve until ``done`` says so."""
+        poller = zmq.Poller()
+        for socket in (self._sync, self._enrol, self._gate.socket):
+            poller.register(socket, zmq.POLLIN)
+        while not done():
+            found = dict(poller.poll(100))
+            self._gate.serve()
+            self.counts.refused_keys = self._gate.refused
+            if self._sync in found:
+                self._turn()
+            if self._enrol in found and self._now() >= self._next_enrolment:
+                self._next_enrolment = self._now() + ENROLMENTS_S
+                self._enrolment()
+
+    def close(self) -> None:
+        """Give sockets back."""
+        self._context.destroy(linger=200)
+
+    def _turn(self) -> None:
+        turn = self._received()
+        if not turn.items:
+            return
+        try:
+            with self._store.begin() as tx:
+                answers = list(self._answers(tx, turn))
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            # Nothing of the turn is kept, and nothing is answered: the devices send it again.
+            self.counts.failures += 1
+            self.counts.last_failure = str(error).splitlines()[0]
+            self._tell(f"the database failed: {self.counts.last_failure}")
+            self._store.engine.dispose()
+            time.sleep(RETRY_S)
+            return
+        for address, answer in answers:
+            self.counts.refused += isinstance(answer, wire.Refused)
+            if isinstance(answer, wire.Refused):
+                peer = self._peers.get(address)
+                self._tell(f"{peer.robot if peer else '?'}: refused ({answer.code}): {answer.words}")
+            self._send(self._sync, address, answer)
+
+    def _received(self) -> _Turn:
+        turn = _Turn()
+        while len(turn.items) < TURN and turn.size < TURN_BYTES:
+            try:
+                address, *frames = self._sync.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                break
+            self.counts.messages += 1
+            peer = self._peer(address.bytes, str(address.get("User-Id") if not frames else frames[-1].get("User-Id")))
+            if peer.malformed >= MALFORMED:
+                continue
+            body = frames[-1].bytes if len(frames) == 1 else b""
+            self.counts.bytes += len(body)
+            turn.size += len(body)
+            try:
+                turn.items.append((address.bytes, peer, wire.decode_uplink(body)))
+            except VerificationError as error:
+                peer.malformed += 1
+                self._send(self._sync, address.bytes, wire.Refused("malformed", str(error)[:500]))
+        return turn
+
+    def _answers(self, tx: Transaction, turn: _Turn) -> Iterable[tuple[bytes, wire.Downlink]]:
+        """Everything but batches in its place; the batches of a peer together at its last."""
+        batches: dict[bytes, list[wire.Batch]] = {}
+        known: dict[str, Robot | None] = {}
+        for address, peer, message in turn.items:
+            if peer.robot not in known:
+                known[peer.robot] = tx.robot(peer.robot)
+            robot = known[peer.robot]
+            if robot is None:
+                yield address, wire.Refused("unknown", "this device is not enrolled")
+            elif isinstance(message, wire.Batch):
+                batches.setdefault(address, []).append(message)
+            else:
+                for answer in self._other(tx, robot, peer, message):
+                    yield address, answer
+        for address, waiting in batches.items():
+            peer = self._peers[address]
+            robot = known[peer.robot]
+            assert robot is not None
+            self.counts.batches += len(waiting)
+            for answer in self._ingest.batches(tx, robot, peer.log_id, waiting):
+                yield address, answer
+
+    def _other(self, tx: Transaction, robot: Robot, peer: _Peer, message: wire.Uplink) -> list[wire.Downlink]:
+        if isinstance(message, wire.Hello):
+            answers = self._ingest.hello(tx, robot, message)
+            if isinstance(answers[0], wire.Welcome):
+                peer.log_id = uuid.UUID(message.origin.rpartition("/")[2]).bytes
+            return answers
+        if isinstance(message, wire.Alert):
+            return self._ingest.alert(tx, robot, peer.log_id, message)
+        if isinstance(message, wire.BlobOffer):
+            return self._blobs.offered(tx, robot, message)
+        if isinstance(message, wire.BlobPart):
+            return self._blobs.part(tx, robot, message)
+        if isinstance(message, wire.Ping):
+            return [wire.Pong(int(self._now()))]
+        return [wire.Refused("malformed", "enrolment has an address of its own")]
+
+    def _enrolment(self) -> None:
+        address, *frames = self._enrol.recv_multipart()
+        try:
+            message = wire.decode_uplink(frames[-1] if frames else b"")
+            if not isinstance(message, wire.Enrol):
+                raise VerificationError("only enrolment is taken here")
+            identity = parse_verifier_key(message.identity)
+            with self._store.begin() as tx:
+                robot = tx.redeem(message.token, int(self._now() * 1e9))
+                if robot is None:
+                    raise VerificationError("the token is unknown, used or expired: ask for another")
+                curve = curve_of(message.note, identity, robot, message.token)
+                tx.enrol(robot, identity, curve, int(self._now() * 1e9))
+            answer: wire.Downlink = wire.Enrolled(robot)
+            self._tell(f"{robot}: enrolled")
+        except (EdgeMonitorError, sa.exc.SQLAlchemyError) as error:
+            answer = wire.Refused("unknown", str(error)[:500])
+        self._send(self._enrol, address, answer)
+
+    def _peer(self, address: bytes, robot: str) -> _Peer:
+        peer = self._peers.get(address)
+        if peer is None or peer.robot != robot:
+            peer = self._peers[address] = _Peer(robot)
+            if len(self._peers) > PEERS:
+                self._peers.popitem(last=False)
+        self._peers.move_to_end(address)
+        return peer
+
+    def _send(self, socket: zmq.Socket[bytes], address: bytes, answer: wire.Downlink) -> None:
+        """An answer that can't be sent now is lost: the device asks again."""
+        try:
+            socket.send_multipart([address, wire.encode(answer)], zmq.NOBLOCK)
+        except zmq.ZMQError:
+            self.counts.failures += 1
+
+    def _bound(self, address: str, domain: bytes, curve: tuple[str, str]) -> zmq.Socket[bytes]:
+        socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
+        for option, value in (
+            (zmq.MAXMSGSIZE, wire.MAX_FRAME), (zmq.RCVHWM, 8), (zmq.SNDHWM, 64), (zmq.ROUTER_MANDATORY, 1),
+            (zmq.CURVE_SERVER, 1), (zmq.HEARTBEAT_IVL, 10_000), (zmq.HEARTBEAT_TIMEOUT, 30_000), (zmq.LINGER, 200),
+        ):  # fmt: skip
+            socket.setsockopt(option, value)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, curve[0].encode())
+        socket.setsockopt(zmq.CURVE_SECRETKEY, curve[1].encode())
+        socket.setsockopt(zmq.ZAP_DOMAIN, domain)
+        try:
+            socket.bind(address)
+        except zmq.ZMQError as error:
+            raise ConfigError(f"{address}: {error}; choose an address that is free") from None
+        return socket
