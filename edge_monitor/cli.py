@@ -38,6 +38,7 @@ COMMANDS = {
         "edge_monitor.commands.status",
         "How a running monitor stands: gates, checks, signals, command, journal.",
     ),
+    "sync": ("edge_monitor.commands.sync", "Bring a journal to a registry, and enrol there."),
     "warm": ("edge_monitor.commands.warm", "Compile all kernels now, so that the first start is quick."),
 }
 

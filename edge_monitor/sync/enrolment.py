@@ -25,7 +25,7 @@ ANSWER_MS = 10_000
 
 
 class Token(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What ``edge-registry enrol`` prints: addresses as ZeroMQ writes them, CURVE public key, receipt key line, one-time secret."""
+    """What ``edge-registry enrol`` prints: addresses as ZeroMQ has them, CURVE public key, receipt key line, one-time secret."""
 
     robot: str
     sync: str

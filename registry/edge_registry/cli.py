@@ -1,0 +1,26 @@
+"""``edge-registry``: what holds and proves a fleet's records."""
+
+from __future__ import annotations
+
+import click
+
+from edge_monitor import __version__
+from edge_monitor.cli import EXIT_CODES
+from edge_monitor.command_line import LazyGroup, run
+
+COMMANDS = {
+    "enrol": ("edge_registry.commands.enrol", "Print a one-time token with which a robot enrols."),
+    "robots": ("edge_registry.commands.robots", "List robots and their logs: how much is held, and what is wrong."),
+    "serve": ("edge_registry.commands.serve", "Take what enrolled robots have recorded, until stopped."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "--version", prog_name="edge-registry", message="%(prog)s %(version)s")
+def group() -> None:
+    """Registry of what robots have recorded: receipted, provable, nothing missing unnoticed."""
+
+
+def main() -> None:
+    """Entry point of ``edge-registry``."""
+    run(group, "edge-registry")
