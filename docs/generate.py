@@ -53,12 +53,13 @@ def exit_codes() -> str:
 
 
 def cli_reference() -> str:
-    """Every command and option of both programs, from their own declarations."""
+    """Every command and option of the programs, from their own declarations."""
     from edge_monitor.cli import group as monitor
+    from edge_registry.cli import group as registry
     from edge_replay.cli import group as replay
 
     lines: list[str] = []
-    for name, group in (("edge-monitor", monitor), ("edge-replay", replay)):
+    for name, group in (("edge-monitor", monitor), ("edge-replay", replay), ("edge-registry", registry)):
         lines += [f"## {name}\n", f"{first_sentence(group.help)}\n"]
         describe(group, name, lines)
     return "\n".join(lines) + "\n"

@@ -84,6 +84,7 @@ def test_readme_names_the_two_commands() -> None:
 def test_every_command_and_option_is_documented() -> None:
     """docs/cli.md has a section for each command, and each option in it."""
     from edge_monitor.cli import group as monitor
+    from edge_registry.cli import group as registry
     from edge_replay.cli import group as replay
 
     text = (ROOT / "docs/cli.md").read_text("utf-8")
@@ -104,6 +105,7 @@ def test_every_command_and_option_is_documented() -> None:
 
     walk(monitor, "edge-monitor")
     walk(replay, "edge-replay")
+    walk(registry, "edge-registry")
     assert seen == set(sections)
 
 
