@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -65,12 +66,13 @@ def write(path: Path, count: int, boot: int = 1, *, value: float = 0.0) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def store(database: str) -> Iterator[Store]:
     """A registry of one robot."""
-    store = Store(f"sqlite:///{tmp_path}/registry.db")
+    store = Store(database)
     with store.begin() as tx:
         tx.enrol("robot", IDENTITY.verifier, "x" * 40, 0)
-    return store
+    yield store
+    store.close()
 
 
 @pytest.fixture

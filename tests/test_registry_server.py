@@ -32,9 +32,9 @@ IDENTITY, REGISTRY = SigningKey("robot", bytes(range(32))), SigningKey("registry
 class Running:
     """A registry that serves in a thread."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: str) -> None:
         self.folder = folder
-        self.store = Store(f"sqlite:///{folder}/registry.db")
+        self.store = Store(database)
         self.curve = zmq_pair()
         self.said: list[str] = []
         self.blobs = Blobs(folder / "blobs")
@@ -64,9 +64,9 @@ class Running:
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Running]:
+def registry(tmp_path: Path, database: str) -> Iterator[Running]:
     """A registry without robots."""
-    running = Running(tmp_path)
+    running = Running(tmp_path, database)
     yield running
     running.halt()
     running.store.close()
