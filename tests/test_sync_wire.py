@@ -60,13 +60,13 @@ def rows(draw: st.DrawFn) -> list[Stored]:
 @given(rows())
 def test_unpacked_rows_are_the_exact_bytes_that_were_packed(found: list[Stored]) -> None:
     """Packing loses and adds nothing, whatever the records hold, erased payloads included."""
-    assert unpack(pack(found), len(found)) == found
+    assert [one.row for one in unpack(pack(found), len(found))] == found
 
 
 def test_records_of_another_version_travel_as_they_are() -> None:
     """Bytes that this version can't read come out as they went in."""
     strange = [Stored(msgspec.msgpack.encode([9, "future"]), bytes(32), b"\x80"), Stored(b"\xc1", None, None)]
-    assert unpack(pack(strange), 2) == strange
+    assert [one.row for one in unpack(pack(strange), 2)] == strange
 
 
 def test_a_packed_batch_that_was_changed_is_refused_or_other_rows_and_never_an_accident() -> None:

@@ -8,7 +8,7 @@ believed, and nothing here can forge. Records of another format version travel a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 import zstandard
@@ -20,9 +20,9 @@ from ..journal.records import (
     MAX_RECORD,
     SALT_BYTES,
     VERSION,
-    Digests,
     Record,
     commitment,
+    decode_canonical,
     decode_record,
 )
 from .wire import MAX_RECORDS
@@ -32,6 +32,7 @@ MAX_UNPACKED = 8 << 20  #: bytes: what a frame may grow to
 _KNOWN = b""  #: a commitment that follows from salt and payload
 
 Integers = list[int]
+Secret = tuple[bytes | None, bytes | None]  #: salt and payload
 Byte = Annotated[bytes, Meta(max_length=MAX_RECORD)]
 
 
@@ -41,6 +42,13 @@ class Stored(NamedTuple):
     record: bytes
     salt: bytes | None
     payload: bytes | None
+
+
+class Unpacked(NamedTuple):
+    """A row that came in. ``known``: the record, where it is one of this version; payload and commitment belong together then."""
+
+    row: Stored
+    known: Record | None
 
 
 class _Columns(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -94,8 +102,8 @@ def pack(rows: Sequence[Stored]) -> bytes:
     return zstandard.ZstdCompressor(level=LEVEL).compress(_encoder.encode(packed))
 
 
-def unpack(data: bytes, count: int) -> list[Stored]:
-    """The ``count`` rows of packed ``data``, not verified in any way.
+def unpack(data: bytes, count: int) -> list[Unpacked]:
+    """The ``count`` rows of packed ``data``, and nothing is known of whose they are.
 
     Raises ``VerificationError`` for what :func:`pack` would not have made, and for more than ``MAX_UNPACKED`` bytes.
     """
@@ -142,51 +150,72 @@ def _columns(rows: Sequence[Stored], known: Sequence[bytes | None]) -> _Columns 
     )
 
 
-def _rows(packed: _Packed, count: int) -> list[Stored]:
+def _rows(packed: _Packed, count: int) -> list[Unpacked]:
     erased = set(packed.erased)
     whole = count - len(erased)
     if len(packed.payloads) != whole or len(packed.salts) != whole * SALT_BYTES or not erased <= set(range(count)):
         raise ValueError("salts and payloads")
     payloads = iter(packed.payloads)
     offsets = iter(range(0, len(packed.salts), SALT_BYTES))
-    secrets: list[tuple[bytes | None, bytes | None]] = []
+    secrets: list[Secret] = []
     for index in range(count):
         if index in erased:
             secrets.append((None, None))
         else:
             start = next(offsets)
             secrets.append((packed.salts[start : start + SALT_BYTES], next(payloads)))
-    if packed.columns is None:
-        if len(packed.raw) != count:
-            raise ValueError("records")
-        return [Stored(record, *secret) for record, secret in zip(packed.raw, secrets, strict=True)]
-    return [Stored(_encoder.encode(record), *secret) for record, secret in _records(packed.columns, secrets)]
+    if packed.columns is not None:
+        return _of_columns(packed.columns, secrets)
+    if len(packed.raw) != count:
+        raise ValueError("records")
+    return [_of_bytes(record, secret) for record, secret in zip(packed.raw, secrets, strict=True)]
 
 
-def _records(c: _Columns, secrets: Sequence[tuple[bytes | None, bytes | None]]) -> list[tuple[Record, Any]]:
-    """The records of the columns; fields out of range make bytes that no verifier takes."""
-    found: list[tuple[Record, Any]] = []
+def _of_bytes(data: bytes, secret: Secret) -> Unpacked:
+    """A record that travelled as it is: one of a later version, or of this one among such."""
+    try:
+        record = decode_record(data)
+    except VerificationError:
+        return Unpacked(Stored(data, *secret), None)
+    if None not in secret and commitment(*secret) != record.commitment:  # type: ignore[arg-type]
+        raise VerificationError("a payload is not what its record commits to")
+    return Unpacked(Stored(data, *secret), record)
+
+
+def _of_columns(c: _Columns, secrets: Sequence[Secret]) -> list[Unpacked]:
+    """The records of the columns. What our encoder writes is canonical, and is held against the rules of records here."""
+    found: list[Unpacked] = []
     t = wall = 0
+    encode, decode = _encoder.encode, decode_canonical
     columns = zip(
         c.types, c.severities, c.boots, c.steps, c.delays, c.wall_steps, c.wall_statuses, c.wall_errors, c.actors,
         c.digests, c.causes, c.rules, c.hazards, c.claims, c.commitments, c.epochs, secrets,
         strict=True,
     )  # fmt: skip
-    for index, row in enumerate(columns):
-        (kind, severity, boot, step, delay, wall_step, status, error, actor,
-         digests, causes, rules, hazard, claim, digest, epoch, secret) = row  # fmt: skip
+    sequence = c.first
+    for (kind, severity, boot, step, delay, wall_step, status, error, actor,
+         digests, causes, rules, hazard, claim, digest, epoch, secret) in columns:  # fmt: skip
         t, wall = _wrapped(t + step), _wrapped(wall + wall_step)
-        sequence = c.first + index
         if digest == _KNOWN:
-            if secret[0] is None or secret[1] is None:
-                raise ValueError("a commitment without salt and payload")
-            digest = commitment(secret[0], secret[1])
-        record = Record(
-            VERSION, c.log_id, sequence, kind, severity, boot, t, _wrapped(t + delay), wall, status, error, actor,
-            Digests(*digests), tuple(sequence - back for back in causes), tuple(rules), hazard, claim, digest, epoch,
+            digest = _committed(secret)
+        elif secret[0] is not None:
+            raise VerificationError("a payload is not what its record commits to")
+        back = [sequence - cause for cause in causes]
+        fields = (
+            VERSION, c.log_id, sequence, kind, severity, boot, t, _wrapped(t + delay), wall, status, error, actor, digests,
+            back, rules, hazard, claim, digest, epoch,
         )  # fmt: skip
-        found.append((record, secret))
+        data = encode(fields)
+        found.append(Unpacked(Stored(data, *secret), decode(data)))
+        sequence += 1
     return found
+
+
+def _committed(secret: Secret) -> bytes:
+    salt, payload = secret
+    if salt is None or payload is None:
+        raise ValueError("a commitment without salt and payload")
+    return commitment(salt, payload)
 
 
 def _steps(values: Sequence[int]) -> Integers:

@@ -19,9 +19,9 @@ from edge_monitor.journal.epochs import KeyChain, open_certificate
 from edge_monitor.journal.keys import SigningKey
 from edge_monitor.journal.merkle import CompactRange, leaf_hash, root_from_inclusion
 from edge_monitor.journal.notes import Checkpoint, open_note, parse_checkpoint
-from edge_monitor.journal.records import VERSION, Record, commitment, decode_record
+from edge_monitor.journal.records import VERSION, Record
 from edge_monitor.sync import wire
-from edge_monitor.sync.packing import Stored, unpack
+from edge_monitor.sync.packing import Stored, Unpacked, unpack
 
 from .conflicts import Conflict, of_batch, of_head
 from .own_log import append_receipts
@@ -105,7 +105,7 @@ class Ingest:
         if log is None or message.session != log.session:
             return [_refused("superseded", "an alert outside its session")]
         try:
-            (row,) = unpack(message.data, 1)
+            ((row, known),) = unpack(message.data, 1)
             keys = [robot.identity]
             if message.certificate:
                 epoch, signers = open_certificate(message.certificate, keys)
@@ -117,7 +117,7 @@ class Ingest:
             root = root_from_inclusion(leaf_hash(row.record), message.sequence, checkpoint.size, message.path)
             if not signed or checkpoint.origin != log.origin or root != checkpoint.root:
                 raise VerificationError("the alert is not under a checkpoint of this log")
-            record = _known(row, message.sequence, log)
+            record = _placed(row, known, message.sequence, log)
         except (VerificationError, ValueError) as error:
             return [_refused("malformed", str(error))]
         event = _event(message.sequence, row, record)
@@ -143,7 +143,7 @@ class Ingest:
         except VerificationError as error:
             return [_refused("malformed", str(error))], log
         if message.first < log.size:
-            conflict = of_batch(tx, log, message.first, rows, message.checkpoint)
+            conflict = of_batch(tx, log, message.first, [one.row for one in rows], message.checkpoint)
             if conflict is not None:
                 return self._quarantined(tx, log, conflict), log
             if end <= log.size:
@@ -164,7 +164,7 @@ class Ingest:
         given.append(Given(log.origin, end, checkpoint.root, self._now(), note))
         return [], taken.log
 
-    def _verified(self, log: Log, rows: Sequence[Stored], note: str, checkpoint: Checkpoint) -> _Taken:
+    def _verified(self, log: Log, rows: Sequence[Unpacked], note: str, checkpoint: Checkpoint) -> _Taken:
         """The log with the rows added. Raises ``VerificationError`` where they are not what was signed."""
         tree = CompactRange(log.tree.size, log.tree.hashes)
         last, (number, key) = log.chain.last, log.chain.current
@@ -172,8 +172,8 @@ class Ingest:
         events: list[Event] = []
         completed: list[tuple[int, int, bytes]] = []
         epoch = number
-        for place, row in enumerate(rows, log.size):
-            record = _known(row, place, log)
+        for place, (row, known) in enumerate(rows, log.size):
+            record = _placed(row, known, place, log)
             if record is not None:
                 wrong = chain.follow(record, row.payload)
                 if wrong:
@@ -204,21 +204,16 @@ class _WrongRootError(VerificationError):
     """The records do not lead to the root of the checkpoint."""
 
 
-def _known(row: Stored, place: int, log: Log) -> Record | None:
+def _placed(row: Stored, record: Record | None, place: int, log: Log) -> Record | None:
     """The record, held against its place; None for one of a later version, which is stored as it is.
 
     Raises ``VerificationError`` for bytes that are no record of its place.
     """
-    try:
-        record = decode_record(row.record)
-    except VerificationError:
-        if _is_later(row.record):
-            return None
-        raise
-    if record.sequence != place or record.log_id != log.log_id:
+    if record is None:
+        if not _is_later(row.record):
+            raise VerificationError(f"record {place} is none")
+    elif record.sequence != place or record.log_id != log.log_id:
         raise _WrongRootError(f"record {record.sequence} stands at {place}")
-    if row.salt is not None and row.payload is not None and commitment(row.salt, row.payload) != record.commitment:
-        raise VerificationError(f"record {place}: the payload is not what the record commits to")
     return record
 
 
