@@ -22,6 +22,8 @@
 
 #define EDGE_ACTION_MAX_NAMES 16U
 #define EDGE_ACTION_NAME_BYTES 32U
+#define EDGE_ACTION_SUBJECT_BYTES 64U
+#define EDGE_ACTION_UNIT_BYTES 16U
 #define EDGE_ACTION_QUIET_NS INT64_C(1000000000)
 #define EDGE_ACTION_RULES 7U
 
@@ -43,10 +45,24 @@ enum edge_action_rule {
   EDGE_ACTION_BUDGET = 6      /* the mission's number of this action is used up */
 };
 
+/* A request that was held back: the last one of its subject. A request has as many numbers as requested_count says. */
+struct edge_action_refusal {
+  uint8_t subject[EDGE_ACTION_SUBJECT_BYTES + 1U]; /* ended with a zero byte; "velocity" for a velocity */
+  uint8_t unit[EDGE_ACTION_UNIT_BYTES + 1U];
+  enum edge_action_outcome outcome;
+  enum edge_action_rule rule;
+  enum edge_lease_reason answer;
+  uint32_t requested_count;
+  uint32_t granted_count;
+  double requested[3];
+  double granted[3];
+};
+
 enum edge_action_kind { EDGE_ACTION_COMMAND = 0, EDGE_ACTION_BUDGETED = 1, EDGE_ACTION_STOP = 2 };
 
 /* What was told about one subject: the rule then; refusals since, by rule, the first at since. told_at < 0: never. */
 struct edge_action_subject {
+  struct edge_action_refusal last;
   enum edge_action_rule told;
   int64_t told_at;
   int64_t since;
@@ -76,13 +92,15 @@ struct edge_action {
 
 /*
  * The answer to one request. granted: one number of a command, three of a velocity; nothing to pass on of a blocked command.
- * record 1: tell the monitor (action.blocked) with counts (refusals since the last record, by rule) since since_ns.
+ * record 1: tell the monitor (action.blocked, edge_report.h) of the last refusal and of counts (refusals since the last record,
+ * by rule) since since_ns.
  */
 struct edge_action_verdict {
   enum edge_action_outcome outcome;
   enum edge_action_rule rule;
   double granted[3];
   uint8_t record;
+  struct edge_action_refusal last;
   uint32_t counts[EDGE_ACTION_RULES];
   int64_t since_ns;
 };
@@ -111,10 +129,40 @@ static inline void edge_action_forget_subject(struct edge_action_subject *subjec
 /* Move what is pending into the verdict. */
 static inline void edge_action_tell(struct edge_action_verdict *verdict, struct edge_action_subject *subject, int64_t now) {
   verdict->record = 1U;
+  verdict->last = subject->last;
   verdict->since_ns = subject->since;
   (void)memcpy(verdict->counts, subject->counts, sizeof(verdict->counts));
   (void)memset(subject->counts, 0, sizeof(subject->counts));
   subject->told_at = now;
+}
+
+/*
+ * A name as a record holds it: at most EDGE_ACTION_SUBJECT_BYTES bytes. Of a name that nobody declared, what is not ASCII becomes
+ * a question mark.
+ */
+static inline void edge_action_set_subject(struct edge_action_refusal *refusal, const char *name, int declared) {
+  const uint8_t *bytes = (const uint8_t *)name;
+  uint32_t i;
+  (void)memset(refusal->subject, 0, sizeof(refusal->subject));
+  for (i = 0U; (name != NULL) && (i < EDGE_ACTION_SUBJECT_BYTES) && (bytes[i] != 0U); i++) {
+    refusal->subject[i] = ((declared != 0) || ((bytes[i] >= 0x20U) && (bytes[i] < 0x7fU))) ? bytes[i] : (uint8_t)'?';
+  }
+}
+
+/* Remember a request that was held back, of count numbers. */
+static inline void edge_action_hold(struct edge_action_subject *subject, const struct edge_action_verdict *verdict, const double *requested,
+                                    uint32_t count, enum edge_lease_reason answer) {
+  struct edge_action_refusal *last = &subject->last;
+  uint32_t i;
+  last->outcome = verdict->outcome;
+  last->rule = verdict->rule;
+  last->answer = answer;
+  last->requested_count = count;
+  for (i = 0U; i < count; i++) {
+    last->requested[i] = requested[i];
+  }
+  last->granted_count = (count == 3U) ? 3U : ((verdict->outcome == EDGE_ACTION_LIMITED) ? count : 0U);
+  (void)memcpy(last->granted, verdict->granted, sizeof(last->granted));
 }
 
 /* Count the verdict; tell it when the subject's rule has changed and the last record is a second old. */
@@ -171,6 +219,7 @@ static inline struct edge_action_name *edge_action_declare(struct edge_action *a
   (void)memset(entry, 0, sizeof(*entry));
   (void)memcpy(entry->name, bytes, length);
   edge_action_forget_subject(&entry->subject);
+  edge_action_set_subject(&entry->subject.last, name, 1);
   a->names++;
   return entry;
 }
@@ -213,6 +262,8 @@ static inline void edge_action_init(struct edge_action *a) {
   (void)memset(a, 0, sizeof(*a));
   edge_action_forget_subject(&a->velocity);
   edge_action_forget_subject(&a->unknown);
+  edge_action_set_subject(&a->velocity.last, "velocity", 1);
+  (void)memcpy(a->velocity.last.unit, "m/s", 3U);
 }
 
 /* The greatest length of a velocity, in m/s. 0 if it is no finite number from 0 on. */
@@ -238,6 +289,22 @@ static inline int edge_action_add_command(struct edge_action *a, const char *nam
   entry->low = low;
   entry->high = high;
   entry->block = block;
+  return 1;
+}
+
+/* The unit of a declared command, for the record: at most EDGE_ACTION_UNIT_BYTES bytes of UTF-8. 0 if there is no such command. */
+static inline int edge_action_set_unit(struct edge_action *a, const char *name, const char *unit) {
+  struct edge_action_name *entry = edge_action_find(a, name);
+  const uint8_t *bytes = (const uint8_t *)unit;
+  const uint32_t length = (unit == NULL) ? 0U : edge_lease_length(bytes, EDGE_ACTION_UNIT_BYTES + 1U);
+  if ((entry == NULL) || (entry->kind != EDGE_ACTION_COMMAND) || (length > EDGE_ACTION_UNIT_BYTES) ||
+      ((length > 0U) && (!edge_lease_is_name(bytes, length)))) {
+    return 0;
+  }
+  (void)memset(entry->subject.last.unit, 0, sizeof(entry->subject.last.unit));
+  if (length > 0U) {
+    (void)memcpy(entry->subject.last.unit, bytes, length);
+  }
   return 1;
 }
 
@@ -298,6 +365,9 @@ static inline struct edge_action_verdict edge_action_velocity(struct edge_action
     verdict.outcome = (rule == EDGE_ACTION_NONE) ? EDGE_ACTION_PASSED : EDGE_ACTION_LIMITED;
     (void)memcpy(verdict.granted, v, sizeof(verdict.granted));
   }
+  if (rule != EDGE_ACTION_NONE) {
+    edge_action_hold(&a->velocity, &verdict, requested, 3U, answer);
+  }
   edge_action_count(&verdict, &a->velocity, now_ns);
   return verdict;
 }
@@ -309,6 +379,8 @@ static inline struct edge_action_verdict edge_action_command(struct edge_action 
   struct edge_action_verdict verdict;
   if ((entry == NULL) || (entry->kind != EDGE_ACTION_COMMAND)) {
     verdict = edge_action_decide(EDGE_ACTION_SCOPE);
+    edge_action_hold(&a->unknown, &verdict, &value, 1U, answer);
+    edge_action_set_subject(&a->unknown.last, name, 0);
     edge_action_count(&verdict, &a->unknown, now_ns);
     return verdict;
   }
@@ -326,6 +398,9 @@ static inline struct edge_action_verdict edge_action_command(struct edge_action 
     verdict = edge_action_decide(EDGE_ACTION_NONE);
     verdict.granted[0] = value;
   }
+  if (verdict.rule != EDGE_ACTION_NONE) {
+    edge_action_hold(&entry->subject, &verdict, &value, 1U, answer);
+  }
   edge_action_count(&verdict, &entry->subject, now_ns);
   return verdict;
 }
@@ -337,6 +412,8 @@ static inline struct edge_action_verdict edge_action_perform(struct edge_action 
   struct edge_action_verdict verdict;
   if ((entry == NULL) || (entry->kind == EDGE_ACTION_COMMAND)) {
     verdict = edge_action_decide(EDGE_ACTION_SCOPE);
+    edge_action_hold(&a->unknown, &verdict, NULL, 0U, answer);
+    edge_action_set_subject(&a->unknown.last, name, 0);
     edge_action_count(&verdict, &a->unknown, now_ns);
     return verdict;
   }
@@ -351,13 +428,16 @@ static inline struct edge_action_verdict edge_action_perform(struct edge_action 
     verdict = edge_action_decide(EDGE_ACTION_NONE);
     entry->used++;
   }
+  if (verdict.rule != EDGE_ACTION_NONE) {
+    edge_action_hold(&entry->subject, &verdict, NULL, 0U, answer);
+  }
   edge_action_count(&verdict, &entry->subject, now_ns);
   return verdict;
 }
 
 /*
  * What was held back and not told yet of one subject: 0 velocity, 1 undeclared names together, 2 and up the declared ones in order.
- * 1: verdict has counts and since_ns to tell. Call it for all of them once a second or so, and when a mission ends.
+ * 1: verdict has its last refusal, counts and since_ns to tell. Call it for all of them once a second or so, and when a mission ends.
  */
 static inline int edge_action_flush(struct edge_action *a, uint32_t index, int64_t now_ns, struct edge_action_verdict *verdict) {
   struct edge_action_subject *subject = NULL;

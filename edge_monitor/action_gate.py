@@ -17,6 +17,7 @@ from .errors import UsageError
 from .outputs.wire import WireError, gate_bytes
 
 MAX_NAMES = 16
+UNIT_BYTES = 16
 NAME_LENGTH = 64  # of a name nobody declared, as far as a record holds it
 QUIET_NS = 1_000_000_000
 
@@ -43,11 +44,12 @@ class Rule(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """What a command's value may be, in its unit. Outside it is set to the nearer end or, with ``block``, not granted."""
+    """What a command's value may be, in ``unit``. Outside it is set to the nearer end or, with ``block``, not granted."""
 
     low: float
     high: float
     block: bool = False
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,8 @@ class ActionGate:
                 raise UsageError(
                     f"{name}: {allowed.low} … {allowed.high} is no range; give two finite numbers, the lower one first"
                 )
+            if len(allowed.unit.encode()) > UNIT_BYTES or not allowed.unit.isprintable():
+                raise UsageError(f"{name}: {allowed.unit!r} is no unit; give at most {UNIT_BYTES} bytes, such as m/s")
         for name, most in self._budgets.items():
             if not 0 <= most < 1 << 32:
                 raise UsageError(f"{name}: a budget of {most}; give 0 to 2^32 - 1")
@@ -144,7 +148,7 @@ class ActionGate:
             if limited is not None:
                 rule, granted = Rule.SPEED, limited
         outcome = Outcome.PASSED if rule == Rule.NONE else Outcome.LIMITED if rule == Rule.SPEED else Outcome.BLOCKED
-        return self._told(self._velocity, "velocity", [x, y, z], outcome, rule, granted, answer, now_ns)
+        return self._told(self._velocity, "velocity", [x, y, z], outcome, rule, granted, answer, now_ns, "m/s")
 
     def command(self, name: str, value: float, answer: Answer, now_ns: int) -> Verdict:
         """A command of one number, in its range's unit."""
@@ -161,7 +165,8 @@ class ActionGate:
             outcome, rule = (Outcome.BLOCKED if allowed.block else Outcome.LIMITED), Rule.RANGE
             granted = (allowed.low if value < allowed.low else allowed.high,)
         return self._told(
-            self._subjects[name], name, [value], outcome, rule, () if outcome == Outcome.BLOCKED else granted, answer, now_ns
+            self._subjects[name], name, [value], outcome, rule, () if outcome == Outcome.BLOCKED else granted, answer, now_ns,
+            allowed.unit,
         )  # fmt: skip
 
     def action(self, name: str, answer: Answer, now_ns: int) -> Verdict:
@@ -194,7 +199,7 @@ class ActionGate:
 
     def _told(
         self, subject: _Subject, name: str, requested: list[float], outcome: Outcome, rule: Rule,
-        granted: tuple[float, ...], answer: Answer, now: int,
+        granted: tuple[float, ...], answer: Answer, now: int, unit: str = "",
     ) -> Verdict:  # fmt: skip
         """The verdict, with a record when the subject's rule has changed and the last record is a second old."""
         if rule != Rule.NONE:
@@ -203,8 +208,8 @@ class ActionGate:
             subject.counts[rule] += 1
             subject.last = {
                 "subject": name[:NAME_LENGTH], "gate": self.gate, "outcome": outcome.name.lower(), "rule": rule.name.lower(),
-                "requested": [_number(value) for value in requested], "granted": list(granted),
-                "reason": answer.reason.name.lower() if rule == Rule.NO_GO else "",
+                "requested": [_number(value) for value in requested], "granted": [float(value) for value in granted],
+                "unit": unit, "reason": answer.reason.name.lower() if rule == Rule.NO_GO else "",
             }  # fmt: skip
         record = None
         if rule != subject.told and (subject.told_at < 0 or not 0 <= now - subject.told_at < QUIET_NS):

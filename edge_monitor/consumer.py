@@ -307,7 +307,7 @@ def boottime_ns() -> int:
 
 
 def headers() -> Path:
-    """The folder of ``edge_lease.h`` and ``edge_action.h``, for a C compiler's ``-I``."""
+    """The folder of ``edge_lease.h``, ``edge_action.h`` and ``edge_report.h``, for a C compiler's ``-I``."""
     packaged = Path(__file__).parent / "consumer_c"
     return packaged if packaged.is_dir() else Path(__file__).parent.parent / "consumer"
 

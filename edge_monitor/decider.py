@@ -19,7 +19,7 @@ from . import __version__, events
 from .core.advance import JUMP_NS
 from .core.authority import Authority, Change
 from .core.check_spec import CheckSpec
-from .core.commands import Command, EndMission, ResetLatch, RestoreLatch, Waive, WithdrawWaiver
+from .core.commands import Command, EndMission, ReportAction, ResetLatch, RestoreLatch, Waive, WithdrawWaiver
 from .core.engine import Engine
 from .core.gates import Decision, Gates, instants
 from .core.handover import Handover
@@ -364,6 +364,8 @@ class Decider:
             return [*self._between(ruling.decisions)], ruling.refused
         if isinstance(order, (ResetLatch, RestoreLatch, EndMission)):
             return self._unlatch(order)
+        if isinstance(order, ReportAction):
+            return [events.from_blocked(order)], ""
         if self.handover is None:
             return [], "the envelope has no section `handover`: nothing can be handed over"
         answer = self.handover.command(order)

@@ -11,6 +11,7 @@ import numpy as np
 
 from .core.authority import Change, Command
 from .core.check_spec import CheckSpec
+from .core.commands import ReportAction
 from .core.gates import Decision, Reason, Waiver, WaiverChange
 from .core.handover_terms import Act
 from .core.messages import Damage
@@ -313,10 +314,21 @@ def from_odd(change: OddChange) -> Event:
     return Event(change.type, "odd", change.t_effective, change.t_decided, severity, payload)
 
 
-def from_blocked(payload: Payload, t: int) -> Event:
-    """What an action gate held back (``action_gate.Verdict.record``); ``t``: where the stream stood when it was told."""
-    rest = {key: value for key, value in payload.items() if key != "subject"}
-    return Event("action.blocked", payload["subject"], t, t, "marginal", rest, (payload["gate"],))
+def from_blocked(report: ReportAction) -> Event:
+    """What a vehicle's action gate held back."""
+    payload: Payload = {
+        "gate": report.gate,
+        "outcome": report.outcome,
+        "rule": report.rule,
+        "requested": list(report.requested),
+        "granted": list(report.granted),
+        "unit": report.unit,
+        "reason": report.reason,
+        "counts": dict(zip(report.rules, report.counts, strict=True)),
+        "since_ns": report.since,
+        "reports": report.reports,
+    }
+    return Event("action.blocked", report.subject, report.t, report.t, "marginal", payload, (report.gate,))
 
 
 def from_capture(capture: Capture, signal: Signal, topic: str, mode: str) -> Event:

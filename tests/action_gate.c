@@ -2,19 +2,21 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "edge_action.h"
+#include "edge_report.h"
 
 static void print(const char *what, const struct edge_action_verdict *verdict) {
+  uint8_t body[EDGE_REPORT_BYTES];
+  uint32_t length = edge_report_encode(body, sizeof(body), "continue", verdict);
   uint32_t i;
   printf("%s %d %d", what, (int)verdict->outcome, (int)verdict->rule);
   for (i = 0U; i < 3U; i++) {
     printf(" %a", verdict->granted[i] + 0.0);
   }
-  if (verdict->record != 0U) {
-    printf(" %" PRId64, verdict->since_ns);
-    for (i = 0U; i < EDGE_ACTION_RULES; i++) {
-      printf(" %" PRIu32, verdict->counts[i]);
-    }
+  if (length > 0U) {
+    printf(" ");
+  }
+  for (i = 0U; i < length; i++) {
+    printf("%02x", (unsigned)body[i]);
   }
   printf("\n");
 }
@@ -37,6 +39,10 @@ int main(void) {
   if (edge_action_add_stop(&gate, "land") || edge_action_add_stop(&gate, "") || edge_action_set_max_speed(&gate, -1.0) ||
       edge_action_add_command(&gate, "none", 2.0, 1.0, 0U) || edge_action_add_budget(&gate, NULL, 1U, 0U)) {
     return 4;
+  }
+  if (!edge_action_set_unit(&gate, "climb", "m/s") || edge_action_set_unit(&gate, "drop", "m/s") ||
+      edge_action_set_unit(&gate, "climb", "seventeen letters") || edge_action_set_unit(&gate, "climb", "\n")) {
+    return 5;
   }
   while (scanf(" %c %127s %la %la %la %d %" SCNd64, &what, name, &v[0], &v[1], &v[2], &reason, &now) == 7) {
     if (what == 'v') {

@@ -10,6 +10,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import msgpack
 import pytest
 from c_programs import STRICT, answers, compiled, compiler, sanitizers
 from hypothesis import given
@@ -17,7 +18,9 @@ from hypothesis import strategies as st
 
 from edge_monitor import events
 from edge_monitor.action_gate import QUIET_NS, ActionGate, Outcome, Range, Rule, shortened
+from edge_monitor.action_reports import TOPIC, ActionReports
 from edge_monitor.consumer import Answer, Reason
+from edge_monitor.core.messages import Channel
 from edge_monitor.errors import UsageError
 from edge_monitor.journal import Entry, Journal, Severity
 from edge_monitor.journal.keys import SigningKey
@@ -33,7 +36,7 @@ def gate(**changes) -> ActionGate:
     """A gate with everything in it; tests/action_gate.c has the same one."""
     arguments = {
         "max_speed": 5.0,
-        "commands": {"climb": Range(-1.0, 2.5), "tilt": Range(0.0, 0.25, block=True)},
+        "commands": {"climb": Range(-1.0, 2.5, unit="m/s"), "tilt": Range(0.0, 0.25, block=True)},
         "budgets": {"drop": 3, "never": 0},
         "stops": ["land"],
         "used": {"drop": 1},
@@ -60,7 +63,7 @@ def test_what_is_too_much_is_limited():
     assert fast.granted == pytest.approx((3.0, 0.0, -4.0))
     assert fast.record == {
         "subject": "velocity", "gate": "continue", "outcome": "limited", "rule": "speed", "requested": [30.0, 0.0, -40.0],
-        "granted": list(fast.granted), "reason": "", "counts": {"speed": 1}, "since_ns": 7,
+        "granted": list(fast.granted), "unit": "m/s", "reason": "", "counts": {"speed": 1}, "since_ns": 7,
     }  # fmt: skip
     assert scope.command("climb", 2.5000001, GO, 0).granted == (2.5,)
     assert scope.command("climb", -9.0, GO, 0).granted == (-1.0,)
@@ -195,6 +198,8 @@ def test_shortening_needs_no_range():
         ({"commands": {"climb": Range(0, INF)}}, "climb"),
         ({"commands": {"climb": Range(-INF, 0)}}, "climb"),
         ({"commands": {"": Range(0, 1)}}, "0 bytes"),
+        ({"commands": {"climb": Range(0, 1, unit="seventeen letters")}}, "no unit"),
+        ({"commands": {"climb": Range(0, 1, unit="m\n")}}, "no unit"),
         ({"budgets": {"drop": -1}}, "drop"),
         ({"budgets": {"drop": 1 << 32}}, "drop"),
         ({"budgets": {"drop": 1}, "used": {"drop": 1 << 32}}, "drop"),
@@ -227,6 +232,11 @@ def test_a_scope_at_its_ends_is_taken():
     assert scope.velocity((1, 0, 0), GO, 0).granted == STOP
 
 
+def as_numbers(words):
+    """Words of a line, hexadecimal floats as numbers: 0 and -0 are equal."""
+    return [float.fromhex(word) if word[:3] in ("0x0", "0x1", "-0x") else word for word in words]
+
+
 def test_what_was_held_back_is_journaled(tmp_path):
     """A record becomes an `action.blocked` event that the journal takes as it is, NaN requests included."""
     key = SigningKey("robot", bytes(range(32)))
@@ -238,8 +248,10 @@ def test_what_was_held_back_is_journaled(tmp_path):
     )
     records = [verdict.record for verdict in told]
     with Journal.create_or_open(tmp_path / "j.db", key) as journal:
-        for record in records:
-            event = events.from_blocked(record, 9)
+        reports = ActionReports(["continue"])
+        reports.add_channel(Channel(3, TOPIC, "action", "msgpack", "none", ""))
+        for number, record in enumerate(records):
+            event = events.from_blocked(reports.take(9 + number * QUIET_NS, 3, msgpack.packb(record)))
             assert (event.type, event.rules, event.payload["rule"]) == ("action.blocked", ("continue",), record["rule"])
             journal.append(Entry(event.type, Severity.MARGINAL, event.t_effective, event.t_decided, event.payload))
     report = verify(tmp_path / "j.db", [key.verifier])
@@ -247,18 +259,17 @@ def test_what_was_held_back_is_journaled(tmp_path):
 
 
 def test_c_holds_back_the_same(tmp_path):
-    """20,000 random requests get the same outcome, rule, granted bits and records from consumer/edge_action.h."""
+    """20,000 random requests get the same outcome, rule and granted bits from consumer/edge_action.h, and edge_report.h
+    makes the very bytes of the records."""
     program = compiled(Path(__file__).parent / "action_gate.c", tmp_path / "gate", *STRICT, *sanitizers(tmp_path))
     chance = random.Random(6)
     scope, now, lines, expected, seen = gate(), 0, [], [], Counter()
-    order = list(Rule)
 
     def print_as_c(what, outcome, rule, granted, record):
         words = [what, str(int(outcome)), str(int(rule)), *(value.hex() for value in (*granted, 0.0, 0.0, 0.0)[:3])]
         if record:
-            counts = [record["counts"].get(r.name.lower(), 0) for r in order]
-            words += [str(record["since_ns"]), *map(str, counts)]
-        expected.append([float.fromhex(word) if "x" in word else word for word in words])
+            words.append(msgpack.packb(record).hex())
+        expected.append(as_numbers(words))
         seen[rule] += 1
 
     for _ in range(20_000):
@@ -287,10 +298,7 @@ def test_c_holds_back_the_same(tmp_path):
                 print_as_c("flushed", Outcome.PASSED, Rule.NONE, (), record)
             continue
         print_as_c("told", told.outcome, told.rule, told.granted, told.record)
-    told = [
-        [float.fromhex(word) if "x" in word else word for word in line.split()]
-        for line in answers(program, "\n".join(lines).encode())
-    ]
+    told = [as_numbers(line.split()) for line in answers(program, "\n".join(lines).encode())]
     assert told == expected
     assert set(seen) == set(Rule) and min(seen.values()) > 100, seen
 

@@ -130,19 +130,19 @@ def test_the_c_example_drives_while_go_and_stops_after(tmp_path):
 
 
 def test_the_headers_are_found_in_a_checkout():
-    """`headers()` names a folder with both headers."""
-    assert {path.name for path in headers().glob("*.h")} == {"edge_lease.h", "edge_action.h"}
+    """`headers()` names a folder with all headers."""
+    assert {path.name for path in headers().glob("*.h")} == {"edge_lease.h", "edge_action.h", "edge_report.h"}
 
 
 def test_the_headers_are_in_the_wheel(tmp_path):
-    """A built wheel carries both headers, where `headers()` looks for them, and they are those of consumer/."""
+    """A built wheel carries all headers, where `headers()` looks for them, and they are those of consumer/."""
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
         cwd=ROOT, check=True, capture_output=True,
     )  # fmt: skip
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        for name in ("edge_lease.h", "edge_action.h"):
+        for name in ("edge_lease.h", "edge_action.h", "edge_report.h"):
             assert archive.read(f"edge_monitor/consumer_c/{name}") == (ROOT / "consumer" / name).read_bytes()
         archive.extractall(tmp_path / "installed")
     told = subprocess.run(

@@ -149,6 +149,7 @@ def assemble(
     import zmq
 
     from .. import __version__
+    from ..action_reports import TOPIC as ACTIONS
     from ..envelope.approval import activated
     from ..events import Event
     from ..journal import Digests, Journal, load_signing_key
@@ -166,7 +167,7 @@ def assemble(
     from ..tape import Ring
 
     boot = os.urandom(16)
-    topics = sorted({signal.topic for signal in envelope.signals if signal.topic} - {TOPIC})
+    topics = sorted({signal.topic for signal in envelope.signals if signal.topic} - {TOPIC} | {ACTIONS})
     simulated = simulated_clock(sim_time, topics)
     clock = simulated or boottime
     monitor = Monitor(envelope)

@@ -7,6 +7,7 @@ becomes an item: re-execution must not need keys.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +19,7 @@ from ..errors import UsageError
 MOST_TEXT = 1024  #: bytes of a reason, path or checkpoint
 MOST_ID = 64  #: bytes of an id, a name or a person
 MOST_RULES = 64
+MOST_NUMBERS = 8
 SIGNATURE = 64  #: bytes of an Ed25519 signature
 CONTROLLERS = ("autonomy", "human", "fallback")
 
@@ -120,6 +122,31 @@ def _signatures(name: str, value: Any) -> None:
         if one is None:
             raise _no(f"{name}[{i}]", "is missing")
         _signature(f"{name}[{i}]", one)
+
+
+def _brief(name: str, value: Any) -> None:
+    _bounded(name, value, MOST_ID)
+
+
+def _numbers(name: str, value: Any) -> None:
+    """Numbers as payloads hold them: finite, None for NaN, `inf` and `-inf` as words."""
+    if not isinstance(value, tuple) or len(value) > MOST_NUMBERS:
+        raise _no(name, f"must be a list of at most {MOST_NUMBERS} numbers")
+    for i, one in enumerate(value):
+        if not (one is None or one in ("inf", "-inf") or (isinstance(one, float) and math.isfinite(one))):
+            raise _no(f"{name}[{i}]", "must be a finite number, nothing, `inf` or `-inf`")
+
+
+def _counts(name: str, value: Any) -> None:
+    if not isinstance(value, tuple) or len(value) > MOST_RULES:
+        raise _no(name, f"must be a list of at most {MOST_RULES} counts")
+    for i, one in enumerate(value):
+        _time(f"{name}[{i}]", one)
+
+
+def _outcome(name: str, value: Any) -> None:
+    if value not in ("limited", "blocked"):
+        raise _no(name, "must be limited or blocked")
 
 
 def _row(rule: Rule, **more: Any) -> Any:
@@ -270,11 +297,36 @@ class ReloadEnvelope(Command):
     reason: str = _row(_note, default="")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportAction(Command):
+    """The vehicle says what its action gate held back: the last refusal, and how many there were since the report before,
+    ``counts`` by ``rules``, the first at ``since`` (ns). ``reports``: how many reports this one stands for."""
+
+    word: ClassVar[str] = "action.report"
+    subject: str = _row(_text)
+    gate: str = _row(_text)
+    outcome: str = _row(_outcome)
+    rule: str = _row(_name)
+    requested: tuple[float | str | None, ...] = _row(_numbers, default=())
+    granted: tuple[float | str | None, ...] = _row(_numbers, default=())
+    unit: str = _row(_brief, default="")
+    reason: str = _row(_brief, default="")
+    rules: tuple[str, ...] = _row(_names, default=())
+    counts: tuple[int, ...] = _row(_counts, default=())
+    since: int = _row(_time, default=0)
+    reports: int = _row(_time, default=1)
+
+    def __post_init__(self) -> None:
+        Command.__post_init__(self)
+        if len(self.rules) != len(self.counts):
+            raise _no("counts", f"are {len(self.counts)} for {len(self.rules)} rules: one each, in their order")
+
+
 COMMANDS: dict[str, type[Command]] = {
     kind.word: kind
     for kind in (
         ResetLatch, RestoreLatch, RequestHandover, AcceptHandover, RefuseHandover, CancelHandover, Waive,
-        WithdrawWaiver, EndMission, ReloadEnvelope,
+        WithdrawWaiver, EndMission, ReloadEnvelope, ReportAction,
     )
 }  # fmt: skip
 

@@ -14,7 +14,16 @@ from typing import Any
 import msgspec
 
 from ..attestation import verify_attestation
-from ..core.commands import AcceptHandover, Command, ReloadEnvelope, RequestHandover, RestoreLatch, Waive, from_payload
+from ..core.commands import (
+    AcceptHandover,
+    Command,
+    ReloadEnvelope,
+    ReportAction,
+    RequestHandover,
+    RestoreLatch,
+    Waive,
+    from_payload,
+)
 from ..errors import EdgeMonitorError
 from ..people import People, Signer
 from .publication import Publication
@@ -88,6 +97,10 @@ class Control:
         if not isinstance(document, dict) or "t" in document:
             raise EdgeMonitorError("a command is a map of its fields without `t`: its time is that of its arrival")
         order = from_payload({**document, "t": now})
+        if isinstance(order, ReportAction):
+            raise EdgeMonitorError(
+                f"{order.word}: is sent to a source, on its own topic (docs/wire.md), not to --control"
+            )
         if isinstance(order, (RestoreLatch, ReloadEnvelope)):
             raise EdgeMonitorError(f"{order.word}: is not taken from outside; start the monitor anew")
         self._trust(order)
