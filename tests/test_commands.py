@@ -27,6 +27,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "waiver.withdraw": {"check": "fence", "person": "ada", "reason": "done"},
     "mission.end": {"person": "ada", "reason": "landed"},
     "envelope.reload": {"path": "configs/a.yaml", "digest": "0a" * 32, "person": "ada", "reason": "new limit"},
+    "action.report": {"subject": "climb", "gate": "drive", "outcome": "limited", "rule": "range", "unit": "m/s", "reason": "late",
+                      "requested": [3.0, None, "inf"], "granted": [2.5], "rules": ["range"], "counts": [4],
+                      "since": 3, "reports": 2},
 }  # fmt: skip
 
 
