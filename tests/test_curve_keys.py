@@ -16,6 +16,7 @@ from edge_monitor.curve_keys import Keys, load_pair, load_peers, load_public, ma
 from edge_monitor.errors import ConfigError
 from edge_monitor.onboard.access import NAMED, Access
 from edge_monitor.sources.addresses import open_sources, parse
+from edge_monitor.sources.wanted import Wanted
 from edge_monitor.sources.curve import guard, is_key, key_fingerprint
 
 S = 1_000_000_000
@@ -137,14 +138,14 @@ def test_ipc_is_guarded_by_files_and_abstract_names_by_keys(context: zmq.Context
     ]
     texts += ["sub:tcp://127.0.0.1:5", "bind-sub:tcp://127.0.0.1:*"]
     (source,) = open_sources(
-        [parse(text) for text in texts], ["/t"], lambda: 0, curve=keys.inputs, servers=keys.peers.servers
+        [parse(text) for text in texts], [Wanted("/t")], lambda: 0, curve=keys.inputs, servers=keys.peers.servers
     )
     assert [socket.mechanism for socket in source.sockets[:5]] == [
         zmq.NULL, zmq.CURVE, zmq.NULL, zmq.CURVE, zmq.CURVE
     ]  # fmt: skip
     source.close()
     with pytest.raises(ConfigError, match=r"tcp://192\.0\.2\.1:5"):
-        open_sources([parse("sub:tcp://192.0.2.1:5")], ["/t"], lambda: 0, curve=keys.inputs)
+        open_sources([parse("sub:tcp://192.0.2.1:5")], [Wanted("/t")], lambda: 0, curve=keys.inputs)
 
 
 def test_refusals_are_one_event_a_second_with_a_few_names(context: zmq.Context, keys: Keys) -> None:

@@ -17,6 +17,7 @@ from edge_monitor.core.signals import Signal
 from edge_monitor.errors import UsageError
 from edge_monitor.sources.addresses import Address, combine, open_sources, parse
 from edge_monitor.sources.live import Combined
+from edge_monitor.sources.wanted import Wanted
 from edge_monitor.sources.zmq import Endpoint, Limits, ZmqSource
 
 S = 1_000_000_000
@@ -129,7 +130,7 @@ def test_one_source_is_itself_and_addresses_are_parsed() -> None:
         with pytest.raises(UsageError, match="expected such as"):
             parse(wrong)
     addresses = [parse("pull:tcp://127.0.0.1:9"), parse("bind-pull:tcp://127.0.0.1:*")]
-    sources = open_sources(addresses, ["/a"], time.monotonic_ns)
+    sources = open_sources(addresses, [Wanted("/a")], time.monotonic_ns)
     try:
         assert len(sources) == 1 and combine(sources) is sources[0]
         assert isinstance(combine([*sources, *sources]), Combined)

@@ -200,18 +200,19 @@ def inputs(envelope: Envelope, sources: tuple[str, ...], listen: float, keys: Ke
     """What comes on each topic that the envelope reads."""
     from ..onboard.own_signals import TOPIC
     from ..sources.addresses import combine, open_sources, parse
+    from ..sources.wanted import wanted
 
-    topics = sorted({signal.topic for signal in envelope.signals if signal.topic} - {TOPIC})
+    asked = wanted(envelope, never={TOPIC})
     curve, servers = (None, {}) if keys is None else (keys.inputs, keys.peers.servers)
     addresses = [parse(text) for text in sources]
-    opened = open_sources(addresses, topics, boottime, plain=True, curve=curve, servers=servers)
+    opened = open_sources(addresses, asked, boottime, plain=True, curve=curve, servers=servers)
     with closing(combine(opened)) as source:
         end = time.monotonic() + listen
         while time.monotonic() < end:
             source.drain()
             time.sleep(0.005)
         troubles = {status.topic: status.message for status in source.status() if status.cause}
-        for topic in topics:
+        for topic in (one.topic for one in asked):
             counts = source.counts[topic]
             dropped = counts.over_rate + counts.over_size + counts.invalid + counts.gaps
             if not counts.taken:

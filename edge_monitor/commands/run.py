@@ -40,7 +40,12 @@ SWITCH_S = 0.0002  #: for so long at most the journal's thread may keep the engi
 @click.option(
     "--source", "sources", multiple=True, required=True, metavar="KIND:ADDRESS",
     help="Where messages come from: 'sub:tcp://127.0.0.1:7370' connects, 'bind-sub:…' waits there, 'pull:…' and "
-    "'bind-pull:…' likewise; may repeat.",
+    "'bind-pull:…' likewise; 'dds:DOMAIN' joins a ROS 2 graph ('dds': that of ROS_DOMAIN_ID); may repeat.",
+)  # fmt: skip
+@click.option(
+    "--messages", multiple=True, type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
+    help="With dds: definitions of the robot's own messages, FOLDER/PACKAGE/msg/TYPE.msg; may repeat. Those of a ROS 2 "
+    "that is sourced, and those of the standard packages, are known.",
 )  # fmt: skip
 @click.option(
     "--journal", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The signed journal to write."
@@ -70,6 +75,7 @@ def command(
     envelope: Path,
     risk: str | None,
     sources: tuple[str, ...],
+    messages: tuple[Path, ...],
     journal: Path,
     key: Path,
     tapes: Path | None,
@@ -110,7 +116,7 @@ def command(
         onboard = assemble(
             stack, loaded, approval, addresses, journal, key,
             tapes=tapes, tape_size=tape_size << 20, publish=publish, control=control, keys=keys, plain=plain, people=trusted,
-            tell=partial(_tell, jsonl=jsonl), sim_time=sim_time, stop=lambda: bool(stopping),
+            messages=messages, tell=partial(_tell, jsonl=jsonl), sim_time=sim_time, stop=lambda: bool(stopping),
         )  # fmt: skip
         if onboard is None:
             return 0
@@ -138,6 +144,7 @@ def assemble(
     keys: Keys | None = None,
     plain: bool = False,
     people: People | None = None,
+    messages: Sequence[Path] = (),
     tell: Callable[[Event], None] | None = None,
     sim_time: str | None = None,
     stop: Callable[[], bool] = bool,
@@ -163,12 +170,13 @@ def assemble(
     from ..onboard.service_manager import notify
     from ..runtime import Monitor
     from ..sources.addresses import combine, open_sources
+    from ..sources.wanted import wanted
     from ..sources.zmq import ZmqSource
     from ..tape import Ring
 
     boot = os.urandom(16)
-    topics = sorted({signal.topic for signal in envelope.signals if signal.topic} - {TOPIC} | {ACTIONS})
-    simulated = simulated_clock(sim_time, topics)
+    asked = wanted(envelope, {ACTIONS}, {TOPIC})
+    simulated = simulated_clock(sim_time, [one.topic for one in asked])
     clock = simulated or boottime
     monitor = Monitor(envelope)
     monitor.warm()
@@ -180,7 +188,9 @@ def assemble(
     requests.setsockopt(zmq.LINGER, 0)
     beside = {simulated.topic: simulated.take} if simulated is not None else {}
     curve, servers = (None, {}) if keys is None else (keys.inputs, keys.peers.servers)
-    inputs = open_sources(addresses, topics, clock, plain=plain, beside=beside, curve=curve, servers=servers)
+    inputs = open_sources(
+        addresses, asked, clock, plain=plain, beside=beside, curve=curve, servers=servers, messages=messages
+    )
     for one in inputs:
         if isinstance(one, ZmqSource):
             access.watch(one.refusals)

@@ -15,6 +15,7 @@ from ..core.signals import Signal
 from ..errors import ConfigError, UsageError
 from .check_model import CheckModel
 from .checks import CHECK_MODELS
+from .delivery import Delivery, deliveries
 from .derived import cycle, derived_term
 from .digest import Content
 from .document import MAX_BYTES, Document
@@ -54,7 +55,8 @@ class Envelope:
     approval is bound to both. ``risk`` says which profile was applied. ``warnings`` are lines like those of errors;
     ``models`` the checks in force as they are written. ``sensors`` are by topic; ``bins`` and ``odd`` are the axes that
     are measured, each a signal of its own (``odd_light``), and the declared domain; ``residuals`` the files of models, as
-    written, by their signals; ``hard_case_model`` is the section as it is written.
+    written, by their signals; ``hard_case_model`` is the section as it is written; ``deliveries`` what is asked of the
+    publishers of topics, where anything is.
     """
 
     id: str
@@ -79,6 +81,7 @@ class Envelope:
     hard_cases: HardCaseSpec | None = field(default=None, compare=False)
     hard_case_model: HardCases | None = None
     handover: HandoverSpec | None = None
+    deliveries: Mapping[str, Delivery] = field(default_factory=dict)
 
     @property
     def reference_digests(self) -> tuple[str, ...]:
@@ -216,6 +219,7 @@ class _Loader:
             hard_cases=hard_cases.lower(lowered) if hard_cases else None,
             hard_case_model=hard_cases,
             handover=handover.lower(spec, lowered) if handover and spec else None,
+            deliveries=deliveries((one.topic, one.qos) for one in signals.values()),
         )
 
     def _add(self, findings: Iterable[Finding], *, key: bool = False) -> None:

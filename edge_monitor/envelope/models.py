@@ -11,6 +11,7 @@ from pydantic import Discriminator, Field, Tag
 from ..core.decision_specs import AuthoritySpec, Criterion, GateSpec, HandoverSpec
 from ..core.signals import Signal
 from .checks import state_findings, state_value
+from .delivery import Qos
 from .fields import (
     CheckName,
     Duration,
@@ -85,6 +86,7 @@ class SignalModel(Model):
     scale: float = Field(1.0, description="value = raw × scale + offset")
     offset: float = Field(0.0, description="see `scale`")
     values: dict[str, float] = Field(default_factory=dict, description="names of states: `{MANUAL: 0, AUTO: 3}`")
+    qos: Qos | None = Field(None, description="what is asked of its publishers in DDS and ROS 2: `{reliable: true}`")
 
     def findings(self, default_age: int | str | None) -> Iterator[Finding]:
         """What is wrong between the signal's fields."""
@@ -123,7 +125,7 @@ class SignalModel(Model):
         """What a derived signal can't be combined with: it is made of other signals, and counts as long as they do."""
         if self.expr and self.residual:
             yield Finding(("residual",), "is not possible with `expr`: make it a signal of its own")
-        for name in ("topic", "type", "field", "reduce", "statistic", "values"):
+        for name in ("topic", "type", "field", "reduce", "statistic", "values", "qos"):
             if getattr(self, name):
                 yield Finding((name,), f"is not possible with `{what}`, which is made of other signals")
         for name, neutral in (("scale", 1.0), ("offset", 0.0)):

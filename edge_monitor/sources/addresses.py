@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import NamedTuple
 
 from edge_monitor.errors import UsageError
@@ -11,10 +13,11 @@ from edge_monitor.errors import UsageError
 from .curve import Curve
 from .links import is_guarded_by_file, is_local
 from .live import Combined, LiveSource
+from .wanted import Wanted
 from .zmq import Endpoint, ZmqSource
 
 ZMQ_KINDS = ("sub", "pull", "bind-sub", "bind-pull")
-FORMS = "'sub:tcp://127.0.0.1:7370' or 'bind-pull:ipc://in.sock'"
+FORMS = "'sub:tcp://127.0.0.1:7370', 'bind-pull:ipc://in.sock' or 'dds:0'"
 
 
 class Address(NamedTuple):
@@ -27,6 +30,10 @@ class Address(NamedTuple):
 def parse(text: str) -> Address:
     """An address as a person gives it. Raises ``UsageError`` where it is none."""
     kind, _, rest = text.partition(":")
+    if kind == "dds":
+        from edge_monitor.ros.environment import domain
+
+        return Address(kind, str(domain(rest, os.environ)))
     if kind not in ZMQ_KINDS or "://" not in rest:
         raise UsageError(f"--source {text}: expected such as {FORMS}")
     return Address(kind, rest)
@@ -34,26 +41,31 @@ def parse(text: str) -> Address:
 
 def open_sources(
     addresses: Sequence[Address],
-    topics: Sequence[str],
+    wanted: Sequence[Wanted],
     clock: Callable[[], int],
     *,
     plain: bool = False,
     beside: Mapping[str, Callable[[bytes], None]] = {},
     curve: Curve | None = None,
     servers: Mapping[str, str] = {},
+    messages: Sequence[Path] = (),
 ) -> list[LiveSource]:
-    """The sources at ``addresses``, open; all ZeroMQ addresses are one source.
+    """The sources at ``addresses``, open; all ZeroMQ addresses are one source, and so is each DDS domain.
 
-    ``topics``: those that are read; ``clock``: ns on CLOCK_BOOTTIME; ``plain``: allow addresses beyond this machine without
-    keys; ``beside``: as ``ZmqSource`` takes it; ``servers``: public keys of what is connected to, by address. With
-    ``curve``, what is bound on TCP asks for keys; ``ipc://`` is guarded by the permissions of files. Raises
-    ``ConfigError``: an address that will not do, or a library that is missing.
+    ``wanted``: the topics that are read; ``clock``: ns on CLOCK_BOOTTIME; ``plain``: allow addresses beyond this machine
+    without keys; ``beside``: as ``ZmqSource`` takes it; ``servers``: public keys of what is connected to, by address. With
+    ``curve``, what is bound on TCP asks for keys; ``ipc://`` is guarded by the permissions of files. ``messages``: folders
+    with definitions of ROS messages. Raises ``ConfigError``: an address that will not do, or a library that is missing.
     """
     with ExitStack() as stack:
         sources: list[LiveSource] = []
         endpoints = [_endpoint(address, servers, plain) for address in addresses if address.kind in ZMQ_KINDS]
         if endpoints:
+            topics = [one.topic for one in wanted]
             sources.append(ZmqSource(endpoints, topics, clock, curve=curve, allow_plain=plain, beside=beside))
+            stack.callback(sources[-1].close)
+        for domain in dict.fromkeys(address.rest for address in addresses if address.kind == "dds"):
+            sources.append(_dds(int(domain), wanted, clock, messages))
             stack.callback(sources[-1].close)
         stack.pop_all()
         return sources
@@ -75,3 +87,14 @@ def _endpoint(address: Address, servers: Mapping[str, str], plain: bool) -> Endp
     else:
         keyless = not key and (plain or is_local(address.rest))
     return Endpoint(address.rest, kind, bind, key, keyless)
+
+
+def _dds(domain: int, wanted: Sequence[Wanted], clock: Callable[[], int], messages: Sequence[Path]) -> LiveSource:
+    from edge_monitor.dds.entities import Participant
+    from edge_monitor.ros.definitions import Definitions, installed_folders
+    from edge_monitor.ros.environment import discovery
+
+    from .dds import DdsSource
+
+    definitions = Definitions([*messages, *installed_folders()])
+    return DdsSource(Participant(domain, discovery(os.environ)), wanted, clock, definitions=definitions)

@@ -63,9 +63,9 @@ class Topic:
         self._last = 0  # time of the last fault
         self._lost = 0  # messages that the episode took
 
-    def admit(self, t: int) -> bool:
-        """Whether one more message at ``t`` (ns) is within the rate: a bucket of one second, in event time."""
-        paid = max(self._paid, t) + self._interval
+    def admit(self, t: int, count: int = 1) -> bool:
+        """Whether ``count`` more messages at ``t`` (ns) are within the rate: a bucket of one second, in event time."""
+        paid = max(self._paid, t) + self._interval * count
         if paid - t > SECOND:
             return False
         self._paid = paid
@@ -95,9 +95,9 @@ class Topic:
         self.cause = cause
         return Status(self.name, cause, message)
 
-    def miss(self) -> None:
-        """One more message that the episode took."""
-        self._lost += 1
+    def miss(self, count: int = 1) -> None:
+        """So many more messages that the episode took."""
+        self._lost += count
 
     def heal(self, t: int) -> tuple[Status, int] | None:
         """The end of an episode at ``t``, and how many messages it took; None where none has ended."""

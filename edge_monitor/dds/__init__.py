@@ -1,0 +1,1 @@
+"""DDS without generated types: serialized messages in and out, discovery and QoS, over the C library of Cyclone DDS."""

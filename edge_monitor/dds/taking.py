@@ -1,0 +1,156 @@
+"""Out of Cyclone's queues into a batch without Python objects: the callback that says so, and the loop that copies.
+
+Both are machine code: the callback runs in Cyclone's threads, which must not wait for the interpreter.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import binding
+from numba import types
+
+from ..core.jit import kernel
+from ..core.messages import Batch
+from ..core.samples import MESSAGE
+from .library import Info, library
+
+TAKEN = 256  #: samples that are taken in one go
+
+#: What the callback of a reader writes: whether it has rung since the last look, samples so far, and what to ring.
+BELL = np.dtype([("rung", "<i8"), ("arrived", "<i8"), ("eventfd", "<i8")])
+#: The same as :class:`Info`, for kernels.
+INFO = np.dtype(
+    {
+        "names": ["valid", "stamp", "publication"],
+        "formats": ["u1", "<i8", "<u8"],
+        "offsets": [Info.valid.offset, Info.stamp.offset, Info.publication.offset],
+        "itemsize": ctypes.sizeof(Info),
+    }
+)
+
+_ring = types.ExternalFunction("eventfd_write", types.int32(types.int32, types.uint64))
+_size_of = types.ExternalFunction("ddsi_serdata_size", types.uint32(types.int64))
+_copy_to = types.ExternalFunction(
+    "ddsi_serdata_to_ser", types.void(types.int64, types.uint64, types.uint64, types.int64)
+)
+_give_back = types.ExternalFunction("ddsi_serdata_unref", types.void(types.int64))
+
+
+def load() -> int:
+    """Let kernels find the library's functions; answers the address of the callback for ``data_available``."""
+    for name in ("ddsi_serdata_size", "ddsi_serdata_to_ser", "ddsi_serdata_unref"):
+        binding.add_symbol(name, ctypes.cast(getattr(library(), name), ctypes.c_void_p).value)
+    binding.add_symbol("eventfd_write", ctypes.cast(ctypes.CDLL(None).eventfd_write, ctypes.c_void_p).value)
+    global _callback  # noqa: PLW0603  it is called for as long as the process lives
+    if _callback is None:
+        _callback = numba.cfunc(types.void(types.int32, types.voidptr))(_announce)
+    return int(_callback.address)
+
+
+_callback: Any = None
+
+
+def _announce(_: int, argument: int) -> None:
+    bell = numba.carray(argument, (3,), dtype=np.int64)
+    bell[1] += 1  # Cyclone calls back for one sample of a reader at a time
+    if bell[0] == 0:
+        bell[0] = 1
+        _ring(bell[2], 1)
+
+
+class Takings:
+    """Messages on their way into one batch. Buffers grow to what is needed and stay."""
+
+    def __init__(self, largest: int) -> None:
+        """``largest``: bytes of a message; larger ones are counted and left out."""
+        self._largest = largest
+        self._data = np.empty(1 << 16, np.uint8)
+        self._rows = np.empty(1 << 10, MESSAGE)
+        self._count = 0
+        self.size = 0  #: bytes so far
+        self._pointers = np.zeros(TAKEN, np.int64)
+        self._infos = np.zeros(TAKEN, INFO)
+
+    def take(self, reader: int) -> int:
+        """Take up to ``TAKEN`` samples out of a reader's queue: to be followed by :meth:`keep` or :meth:`drop`."""
+        count = library().dds_takecdr(reader, self._pointers.ctypes.data, TAKEN, self._infos.ctypes.data, 0)
+        return max(int(count), 0)
+
+    def keep(self, count: int, t: int, channel: int) -> tuple[int, int]:
+        """Add what was taken, received at ``t`` (ns); answers how many messages, and how many were too large."""
+        needed = int(total(self._pointers, self._infos, count, self._largest))
+        if self.size + needed > len(self._data):  # a new one, since arrays of earlier batches may still look at the old
+            data = np.empty(max(2 * len(self._data), self.size + needed), np.uint8)
+            data[: self.size] = self._data[: self.size]
+            self._data = data
+        if self._count + count > len(self._rows):
+            rows = np.empty(max(2 * len(self._rows), self._count + count), MESSAGE)
+            rows[: self._count] = self._rows[: self._count]
+            self._rows = rows
+        place = self._data.ctypes.data + self.size
+        rows = self._rows[self._count :]
+        kept, large = copy(self._pointers, self._infos, count, self._largest, place, self.size, rows, t, channel)
+        self.size += needed
+        self._count += int(kept)
+        return int(kept), int(large)
+
+    def drop(self, count: int) -> int:
+        """Give back what was taken; answers how many messages that were."""
+        return int(give_back(self._pointers, self._infos, count))
+
+    def batch(self) -> Batch | None:
+        """What was kept, which holds until the next :meth:`take`; None where there is nothing."""
+        if not self._count:
+            return None
+        batch = Batch(self._data[: self.size], self._rows[: self._count])
+        self._count = self.size = 0
+        return batch
+
+
+@kernel
+def total(pointers, infos, count, largest):  # type: ignore[no-untyped-def]
+    """Bytes of the messages among the first ``count`` samples."""
+    found = np.int64(0)
+    for i in range(count):
+        size = np.int64(_size_of(pointers[i]))
+        if infos[i]["valid"] != 0 and size <= largest:
+            found += size
+    return found
+
+
+@kernel
+def copy(pointers, infos, count, largest, place, offset, rows, t, channel):  # type: ignore[no-untyped-def]
+    """Copy messages to address ``place``, which is byte ``offset`` of the batch, and give the samples back."""
+    kept = np.int64(0)
+    large = np.int64(0)
+    done = np.int64(0)
+    for i in range(count):
+        if infos[i]["valid"] != 0:
+            size = np.int64(_size_of(pointers[i]))
+            if size <= largest:
+                _copy_to(pointers[i], np.uint64(0), np.uint64(size), place + done)
+                rows[kept]["t"] = t
+                rows[kept]["start"] = offset + done
+                rows[kept]["size"] = size
+                rows[kept]["channel"] = channel
+                kept += 1
+                done += size
+            else:
+                large += 1
+        _give_back(pointers[i])
+    return kept, large
+
+
+@kernel
+def give_back(pointers, infos, count):  # type: ignore[no-untyped-def]
+    """Give samples back; answers how many were messages."""
+    found = np.int64(0)
+    for i in range(count):
+        if infos[i]["valid"] != 0:
+            found += 1
+        _give_back(pointers[i])
+    return found
