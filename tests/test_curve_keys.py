@@ -16,8 +16,8 @@ from edge_monitor.curve_keys import Keys, load_pair, load_peers, load_public, ma
 from edge_monitor.errors import ConfigError
 from edge_monitor.onboard.access import NAMED, Access
 from edge_monitor.sources.addresses import open_sources, parse
-from edge_monitor.sources.wanted import Wanted
 from edge_monitor.sources.curve import guard, is_key, key_fingerprint
+from edge_monitor.sources.wanted import Wanted
 
 S = 1_000_000_000
 

@@ -45,6 +45,10 @@ class Finding(NamedTuple):
 @click.option(
     "--source", "sources", multiple=True, metavar="KIND:ADDRESS", help="Inputs, as 'run' takes them; listened to."
 )
+@click.option(
+    "--messages", multiple=True, type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
+    help="Definitions of the robot's own messages, as 'run' takes them.",
+)  # fmt: skip
 @click.option("--curve-key", type=FILE, help="The robot's CURVE key, where 'run' is to have one.")
 @click.option("--peers", type=FILE, help="The list of CURVE keys that may connect.")
 @click.option("--listen", default=3.0, show_default=True, metavar="SECONDS", help="How long to listen to inputs.")
@@ -55,6 +59,7 @@ def command(
     journal: Path | None,
     key: Path | None,
     sources: tuple[str, ...],
+    messages: tuple[Path, ...],
     curve_key: Path | None,
     peers: Path | None,
     listen: float,
@@ -77,7 +82,7 @@ def command(
         except EdgeMonitorError as error:
             found.append(Finding("CURVE", "FAILED", str(error)))
     if sources:
-        found += inputs(loaded, sources, listen, curve)
+        found += inputs(loaded, sources, listen, curve, messages)
     if as_json:
         click.echo(json.dumps([finding._asdict() for finding in found], indent=2, ensure_ascii=False))
     else:
@@ -196,7 +201,9 @@ def connections(keys: Keys | None) -> Finding:
     return Finding("CURVE", "ok" if any(doors.values()) else "warning", "; ".join([f"{keys.pair.name}", *told]))
 
 
-def inputs(envelope: Envelope, sources: tuple[str, ...], listen: float, keys: Keys | None) -> Iterator[Finding]:
+def inputs(
+    envelope: Envelope, sources: tuple[str, ...], listen: float, keys: Keys | None, messages: tuple[Path, ...] = ()
+) -> Iterator[Finding]:
     """What comes on each topic that the envelope reads."""
     from ..onboard.own_signals import TOPIC
     from ..sources.addresses import combine, open_sources, parse
@@ -205,7 +212,7 @@ def inputs(envelope: Envelope, sources: tuple[str, ...], listen: float, keys: Ke
     asked = wanted(envelope, never={TOPIC})
     curve, servers = (None, {}) if keys is None else (keys.inputs, keys.peers.servers)
     addresses = [parse(text) for text in sources]
-    opened = open_sources(addresses, asked, boottime, plain=True, curve=curve, servers=servers)
+    opened = open_sources(addresses, asked, boottime, plain=True, curve=curve, servers=servers, messages=messages)
     with closing(combine(opened)) as source:
         end = time.monotonic() + listen
         while time.monotonic() < end:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .check_model import CheckModel
 from .checks import CHECK_MODELS
+from .delivery import Qos
 from .domain import Domain, Odd
 from .fields import CALLED, Model
 from .hard_cases import HardCases, Score
@@ -91,6 +92,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "envelope-defaults": lambda: field_table(Defaults),
     "envelope-signals": lambda: field_table(SignalModel),
     "envelope-residual": lambda: field_table(Residual),
+    "envelope-qos": lambda: field_table(Qos),
     "envelope-sensors": sensor_fields,
     "envelope-odd": lambda: field_table(Odd),
     "envelope-odd-domain": lambda: field_table(Domain),
