@@ -47,8 +47,8 @@ class SensorReference:
     def image(self) -> ImageReference:
         """As the camera statistics take it."""
         header = self.header
-        medians = (float(header[name]) for name in MEDIANS)
-        return ImageReference(int(header["width"]), int(header["height"]), *medians, self.cells)
+        luminance, contrast, variance = (float(header[name]) for name in MEDIANS)
+        return ImageReference(int(header["width"]), int(header["height"]), luminance, contrast, variance, self.cells)
 
     def cloud(self) -> CloudReference:
         """As the statistics of clouds take it."""
