@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from .black_box import BlackBox
 from .check_model import CheckModel
 from .domain import Odd
 from .fields import Model
@@ -43,6 +44,7 @@ class Content:
     odd: Odd | None = None
     hard_cases: HardCases | None = None
     handover: Handover | None = None
+    black_box: BlackBox | None = None
 
     def digest(self) -> str:
         """Hex SHA-256; see the module's text."""
@@ -64,6 +66,8 @@ class Content:
             content["hard_cases"] = _plain(self.hard_cases)
         if self.handover is not None:
             content["handover"] = _plain(self.handover)
+        if self.black_box is not None:
+            content["black_box"] = _plain(self.black_box)
         return hashlib.sha256(DOMAIN + msgspec.msgpack.encode(content, order="sorted")).hexdigest()
 
 

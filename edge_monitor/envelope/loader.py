@@ -13,6 +13,7 @@ from ..core.decision_specs import AuthoritySpec, GateSpec, HandoverSpec
 from ..core.odd import Axis, BinSpec, OddSpec
 from ..core.signals import Signal
 from ..errors import ConfigError, UsageError
+from .black_box import BlackBox, BlackBoxSpec
 from .check_model import CheckModel
 from .checks import CHECK_MODELS
 from .delivery import Delivery, deliveries
@@ -36,8 +37,7 @@ FORMAT = 1
 LONGEST_GATE = 32  #: characters; a lease has so much room for the name (docs/consumer.md)
 SECTIONS = (
     "edge_monitor", "envelope", "defaults", "signals", "sensors", "odd", "hard_cases", "checks", "authority", "gates",
-    "handover",
-    "mission",
+    "handover", "black_box", "mission",
 )  # fmt: skip
 REQUIRED = ("edge_monitor", "envelope", "signals", "checks")
 #: Every field of a check may be overridden by a profile, except what makes it another check.
@@ -82,6 +82,7 @@ class Envelope:
     hard_case_model: HardCases | None = None
     handover: HandoverSpec | None = None
     deliveries: Mapping[str, Delivery] = field(default_factory=dict)
+    black_box: BlackBoxSpec = field(default_factory=BlackBoxSpec)
 
     @property
     def reference_digests(self) -> tuple[str, ...]:
@@ -175,6 +176,9 @@ class _Loader:
             self._add(found.under(("handover",)) for found in findings)
         if authority:
             self._authority(authority, lowered)
+        black_box = self._one(BlackBox, "black_box")
+        if black_box:
+            self._add(found.under(("black_box",)) for found in black_box.findings())
         if self.problems:
             raise EnvelopeError(self.problems)
         assert header is not None
@@ -192,6 +196,7 @@ class _Loader:
             odd=odd,
             hard_cases=hard_cases,
             handover=handover,
+            black_box=black_box,
         )
         bins, domain = odd.lower(tuple(lowered.values())) if odd else ((), None)
         in_force = checks | profiles.get(chosen, {})
@@ -220,6 +225,7 @@ class _Loader:
             hard_case_model=hard_cases,
             handover=handover.lower(spec, lowered) if handover and spec else None,
             deliveries=deliveries((one.topic, one.qos) for one in signals.values()),
+            black_box=black_box.lower() if black_box else BlackBoxSpec(),
         )
 
     def _add(self, findings: Iterable[Finding], *, key: bool = False) -> None:

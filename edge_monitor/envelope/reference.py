@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from .black_box import BlackBox
 from .check_model import CheckModel
 from .checks import CHECK_MODELS
 from .delivery import Qos
@@ -110,6 +111,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "envelope-gates-then": lambda: field_table(Then),
     "envelope-handover": lambda: field_table(Handover),
     "envelope-handover-mrm": lambda: field_table(Mrm),
+    "envelope-black-box": lambda: field_table(BlackBox),
     "envelope-mission": lambda: field_table(Mission),
 }
 
@@ -146,6 +148,8 @@ def _default(hint: Any, value: Any) -> str:
         return f"`{str(value).lower()}`"
     if isinstance(value, int) and "duration" in _called(hint):
         return f"`{shown_duration(value)}`" if value else "`0 s`"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(map(str, value))}]`"
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
+from .black_box import BlackBox
 from .checks import CHECK_MODELS
 from .domain import Odd
 from .fields import NAME_PATTERN, Model
@@ -38,6 +39,7 @@ def envelope_schema() -> dict[str, Any]:
         "authority": (Authority | None, None),
         "gates": (dict[str, Gate], Field(default_factory=dict)),
         "handover": (Handover | None, None),
+        "black_box": (BlackBox | None, None),
         "mission": (Mission, Field(Mission.model_validate({}))),
     }
     schema: dict[str, Any] = create_model("Envelope", __base__=Model, **fields).model_json_schema()
