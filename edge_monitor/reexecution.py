@@ -60,6 +60,7 @@ class Report:
     snapshots: int = 0  #: states at the beginning of a block that were reached, bit for bit
     difference: Difference | None = None
     damages: tuple[str, ...] = field(default=())
+    incident: int | None = None  #: sequence of the record that names this very incident
 
 
 def reexecute(envelope: Envelope, tape: Tape, records: Iterable[tuple[Record, dict[str, Any]]] = ()) -> Report:
@@ -83,7 +84,10 @@ class _Run:
         self.report = Report(damages=tape.damages)
         self.expected: dict[int, tuple[Record, dict[str, Any]]] = {}
         self.anchors: dict[int, list[tuple[int, str]]] = {}
+        self.kept: list[tuple[int, dict[str, Any]]] = []  # what the journal says of incidents of this run
         for record, payload in records:
+            if record.type == "incident.kept" and payload.get("boot") == tape.boot.hex():
+                self.kept.append((record.sequence, payload))
             beside = payload.get(BESIDE)
             if record.boot_id != tape.boot or not isinstance(beside, dict):
                 continue
@@ -104,8 +108,9 @@ class _Run:
                 "edge-monitor that recorded it (both stand in the journal's monitor.started)"
             )
         try:
+            self._bounded(tape)
             for block in tape.blocks:
-                self._anchored(block)
+                self._anchored(block, partly=tape.note is not None and block is tape.blocks[-1])
                 self._block(block)
         except _DifferenceFound:
             pass
@@ -114,9 +119,41 @@ class _Run:
         self.report.difference = Difference(what, self.place, self.decider.now, self.sample)
         return _DifferenceFound()
 
-    def _anchored(self, block: Block) -> None:
-        """The tape is the one that was recorded: digests of its parts stand, signed, in the journal."""
+    def _bounded(self, tape: Tape) -> None:
+        """Nothing was taken away from the end: a whole tape goes as far as the journal, an incident as far as it says."""
+        first, last = tape.blocks[0].sequence, tape.blocks[-1]
+        self.place = last.sequence, len(last.raw)
+        if tape.note is None:
+            covered = max(self.anchors, default=0)
+            if covered > last.sequence:
+                raise self._differ(f"the journal covers block {covered}, the tape ends with block {last.sequence}")
+            return
+        ours = [first, last.sequence], len(last.raw), last.digest().hex()
+        meeting = [
+            (sequence, payload)
+            for sequence, payload in self.kept
+            if payload["blocks"][0] <= last.sequence and first <= payload["blocks"][1]
+        ]
+        same = [n for n, one in meeting if (one["blocks"], one["bytes"], one["digest"]) == ours]
+        if same:
+            self.report.incident = same[-1]
+        elif meeting:
+            sequence, payload = meeting[-1]
+            a, b = payload["blocks"]
+            raise self._differ(
+                f"the incident is not the one that record {sequence} names (blocks {a} to {b}, {payload['bytes']} bytes of "
+                f"the last): it was changed or shortened"
+            )
+        else:
+            self.report.damages += ("the journal names no incident of these blocks: nothing says where it should end",)
+
+    def _anchored(self, block: Block, *, partly: bool = False) -> None:
+        """The tape is the one that was recorded: digests of its parts stand, signed, in the journal.
+
+        ``partly``: the block may be the first part of one."""
         for end, digest in self.anchors.get(block.sequence, ()):
+            if partly and end > len(block.raw):
+                continue
             self.place = block.sequence, end
             if end > len(block.raw):
                 raise self._differ(f"the journal covers {end} bytes of the block, the tape holds {len(block.raw)}")

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from crash import small_disk, strace, vfs
+from crash.full_incidents import full_incidents
+from crash.incidents import kill_while_keeping
 from crash.injection import inject
 from crash.kills import kill_at_random
 from crash.power_loss import replay, survives
@@ -109,6 +111,8 @@ def main() -> int:
     part("small disk", small_disk.why_not(), small_disk.small_disk)
     part("EIO, ENOSPC", strace.why_not(), lambda folder: inject(folder, given.injections, seed, with_tape=False))
     part("with a tape", strace.why_not(), lambda folder: inject(folder, given.injections, seed, with_tape=True))
+    part("no room", small_disk.why_not(), full_incidents)
+    part("incidents", "", kill_while_keeping, memory())
     part("kill -9", "", lambda folder: kill_at_random(folder, given.kills, seed))
     return 0 if good else 1
 

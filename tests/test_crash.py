@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from crash import small_disk, strace, vfs
+from crash.full_incidents import full_incidents
+from crash.incidents import kill_while_keeping
 from crash.injection import inject
 from crash.kills import kill_at_random
 from crash.power_loss import replay, survives
@@ -70,3 +72,15 @@ def test_the_tape_after_every_store_and_after_power_loss(in_memory: Path) -> Non
 def test_a_full_disk_and_a_read_only_one(tmp_path: Path) -> None:
     """A full disk loses nothing that was acknowledged and is written to once there is room; a read-only one is refused."""
     small_disk.small_disk(tmp_path)
+
+
+@pytest.mark.skipif(bool(small_disk.why_not()), reason=f"not run: {small_disk.why_not()}")
+def test_no_room_for_an_incident(tmp_path: Path) -> None:
+    """A full disk is told once and stops nothing; what the tape still holds is kept when there is room again."""
+    assert "nothing missing" in full_incidents(tmp_path)
+
+
+def test_killed_while_an_incident_is_kept(in_memory: Path) -> None:
+    """Whichever call of the keeper was the last, the next start completes every window, and the journal names it."""
+    found = kill_while_keeping(in_memory, range(2, 60, 7))
+    assert found.kills >= 9 and found.incidents >= 9, found

@@ -121,6 +121,17 @@ def end_mission(control: Reach, person: str, reason: str) -> None:
     click.echo("mission ended")
 
 
+@command.command()
+@by
+@reason
+def keep(control: Reach, person: str, reason: str) -> None:
+    """Keep what the black box has of these seconds as an incident: before now, and after."""
+    from ..onboard.client import ask
+
+    ask(control, {"do": "keep", "person": person, "reason": reason})
+    click.echo("kept, once the window has ended")
+
+
 def _order(control: Reach, order: dict[str, Any]) -> None:
     from ..onboard.client import ask
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..envelope import Envelope
     from ..envelope.approval import Approval
     from ..events import Event
+    from ..onboard.black_box import BlackBox
     from ..onboard.loop import Onboard
     from ..people import People
     from ..sources.addresses import Address
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 PUBLISH, CONTROL = "tcp://127.0.0.1:7371", "tcp://127.0.0.1:7372"
-KEPT_TAPES = 8
 SWITCH_S = 0.0002  #: for so long at most the journal's thread may keep the engine's waiting for the interpreter
 
 
@@ -53,9 +53,15 @@ SWITCH_S = 0.0002  #: for so long at most the journal's thread may keep the engi
 @click.option("--key", required=True, type=FILE, help="Signing key, from 'edge-monitor keys new'.")
 @click.option(
     "--tapes", type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the black box: a tape a run, the oldest of eight are removed. Without it nothing can be re-executed.",
+    help="Folder for the black box: a tape a run, the oldest of eight are removed, and incidents that are kept of them. "
+    "Without it nothing can be re-executed.",
 )  # fmt: skip
 @click.option("--tape-size", default=256, show_default=True, type=click.IntRange(16, 65536), help="MiB of a tape.")
+@click.option(
+    "--keep-size", default=1024, show_default=True, type=click.IntRange(16, 1 << 20),
+    help="MiB of all incidents: the oldest are removed beyond it.",
+)  # fmt: skip
+@click.option("--keep-all", is_flag=True, help="Keep the whole run, not only the time around incidents.")
 @click.option("--publish", default=PUBLISH, show_default=True, help="Address for decisions, heartbeats and leases.")
 @click.option("--control", default=CONTROL, show_default=True, help="Address for requests (status, go, commands).")
 @click.option("--people", type=FILE, help="The people file: who may approve envelopes and command.")
@@ -80,6 +86,8 @@ def command(
     key: Path,
     tapes: Path | None,
     tape_size: int,
+    keep_size: int,
+    keep_all: bool,
     publish: str,
     control: str,
     people: Path | None,
@@ -98,6 +106,7 @@ def command(
     """
     from .. import envelope as envelopes
     from ..envelope.approval import require
+    from ..onboard.black_box import BlackBox
     from ..people import load as load_people
     from ..sources.addresses import parse
 
@@ -108,6 +117,7 @@ def command(
     approval = require(loaded, trusted, time.time_ns(), unapproved)
     addresses = [parse(text) for text in sources]
     keys = curve_keys(curve_key, peers)
+    black_box = BlackBox(tapes, tape_size << 20, keep_size << 20, keep_all) if tapes is not None else None
     sys.setswitchinterval(SWITCH_S)
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -115,7 +125,7 @@ def command(
     with ExitStack() as stack:
         onboard = assemble(
             stack, loaded, approval, addresses, journal, key,
-            tapes=tapes, tape_size=tape_size << 20, publish=publish, control=control, keys=keys, plain=plain, people=trusted,
+            black_box=black_box, publish=publish, control=control, keys=keys, plain=plain, people=trusted,
             messages=messages, tell=partial(_tell, jsonl=jsonl), sim_time=sim_time, stop=lambda: bool(stopping),
         )  # fmt: skip
         if onboard is None:
@@ -137,8 +147,7 @@ def assemble(
     journal: Path,
     key: Path,
     *,
-    tapes: Path | None,
-    tape_size: int,
+    black_box: BlackBox | None,
     publish: str,
     control: str,
     keys: Keys | None = None,
@@ -172,7 +181,6 @@ def assemble(
     from ..sources.addresses import combine, open_sources
     from ..sources.wanted import wanted
     from ..sources.zmq import ZmqSource
-    from ..tape import Ring
 
     boot = os.urandom(16)
     asked = wanted(envelope, {ACTIONS}, {TOPIC})
@@ -202,13 +210,7 @@ def assemble(
     history.resume(monitor.decider, clock())
     signing = load_signing_key(key)
     digests = Digests(envelope=bytes.fromhex(envelope.digest), model=b"", monitor=__version__.encode())
-    ring = None
-    if tapes is not None:
-        ring = Ring(
-            make_room(tapes) / f"{boot.hex()}.tape", boot=boot, envelope=bytes.fromhex(envelope.digest),
-            plan=bytes.fromhex(monitor.plan.digest()), size=tape_size,
-        )  # fmt: skip
-        monitor.record(ring)
+    ring, keeper = black_box.open(monitor, boot) if black_box is not None else (None, None)
     wake: list[Onboard] = []
     scribe = Scribe(
         lambda: Journal.create_or_open(journal, signing, digests=digests, boot_id=boot, epochs=True),
@@ -220,12 +222,13 @@ def assemble(
     )
     onboard = Onboard(
         monitor, source, scribe, publication, clock,
-        ring=ring, tell=tell, notify=notify, simulated=simulated is not None,
+        ring=ring, keeper=keeper, tell=tell, notify=notify, simulated=simulated is not None,
     )  # fmt: skip
-    onboard.serve(
-        requests,
-        Control(publication, lambda now: publication.state(now, onboard.beside()), onboard.obey, time.time_ns, people),
-    )
+    answers = Control(
+        publication, lambda now: publication.state(now, onboard.beside()), onboard.obey, time.time_ns, people,
+        keep=onboard.keep,
+    )  # fmt: skip
+    onboard.serve(requests, answers)
     onboard.admit(access)
     wake.append(onboard)
     active = Event("envelope.activated", envelope.id, 0, 0, "negligible", activated(approval), claim=envelope.claim)
@@ -260,22 +263,13 @@ def curve_keys(curve_key: Path | None, peers: Path | None) -> Keys | None:
     return Keys(load_pair(curve_key), load_peers(peers))
 
 
-def make_room(folder: Path) -> Path:
-    """The folder for tapes, with place for one more: the oldest beyond ``KEPT_TAPES`` are removed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tapes = sorted(folder.glob("*.tape"), key=lambda path: path.stat().st_mtime)
-    for path in tapes[: max(0, len(tapes) - KEPT_TAPES + 1)]:
-        path.unlink()
-    return folder
-
-
 def boottime() -> int:
     """Ns since the machine started, suspend included."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def _tell(event: Event, jsonl: bool) -> None:
-    """What is printed of an event: all of it with ``--jsonl``, and in any case who was refused."""
+    """What is printed of an event: all of it with ``--jsonl``; in any case who was refused, and what was not kept."""
     if event.type == "access.refused":
         for one in event.payload["refused"]:
             who = f"{one['name']}'s key" if one["name"] else "an unknown key"
@@ -284,6 +278,8 @@ def _tell(event: Event, jsonl: bool) -> None:
                 f"attempt {one['times']}; --peers has not given it that right",
                 err=True,
             )
+    if event.type in ("incident.removed", "incident.failed"):
+        click.echo(f"edge-monitor: {event.type} {event.subject}: {event.payload['cause']}", err=True)
     if jsonl:
         sys.stdout.write(json.dumps(event.document(), ensure_ascii=False, separators=(",", ":")) + "\n")
         sys.stdout.flush()

@@ -24,4 +24,5 @@ EVENT_TYPES = (
     "key.rotated",
     "mitigation.applied", "mitigation.withdrawn",
     "hardcase.captured",
+    "incident.requested", "incident.kept", "incident.removed", "incident.failed",
 )  # fmt: skip

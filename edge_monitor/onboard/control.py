@@ -1,7 +1,7 @@
 """The control socket's requests and answers: MessagePack maps, ``{"do": verb, …}`` → ``{"ok": true, …}``.
 
 Verbs: ``go`` (gate), ``status``, ``terms`` (of the handover ``id``), ``command`` (one of ``core.commands``, its time filled in
-here). Nothing in a request is
+here), ``keep`` (``person``, ``reason``: the black box's window around now). Nothing in a request is
 trusted: a person must be in the people file, and may operate, where there is one; a signature must hold.
 """
 
@@ -17,6 +17,7 @@ from ..attestation import verify_attestation
 from ..core.commands import (
     AcceptHandover,
     Command,
+    EndMission,
     ReloadEnvelope,
     ReportAction,
     RequestHandover,
@@ -32,6 +33,8 @@ LARGEST = 1 << 16  #: bytes of a request
 Answer = dict[str, Any]
 #: Carries out a command now (ns): tickets of its events in the journal, and why it was not carried out.
 Obey = Callable[[Command, int], tuple[list[int | None], str]]
+#: Keeps the window around now, for a person and a reason: tickets likewise.
+Keep = Callable[[str, str, int], list[int | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Control:
         obey: Obey,
         wall: Callable[[], int],
         people: People | None = None,
+        *,
+        keep: Keep | None = None,
     ) -> None:
         """``status``: the state at a time (ns), as MessagePack. ``wall``: ns since 1970, for the validity of keys."""
         self._publication = publication
@@ -59,6 +64,7 @@ class Control:
         self._obey = obey
         self._wall = wall
         self._people = people
+        self._keep = keep
 
     def __call__(self, request: bytes, now: int) -> Reply:
         """The answer to a request that came at ``now`` (ns). Never raises for what is in the request."""
@@ -91,7 +97,9 @@ class Control:
             return _reply({"terms": terms})
         if verb == "command":
             return self._command(request.get("command"), now)
-        raise EdgeMonitorError(f"there is no verb {verb!r}; there is: command, go, status, terms")
+        if verb == "keep":
+            return self._kept(request, now)
+        raise EdgeMonitorError(f"there is no verb {verb!r}; there is: command, go, keep, status, terms")
 
     def _command(self, document: object, now: int) -> Reply:
         if not isinstance(document, dict) or "t" in document:
@@ -109,6 +117,17 @@ class Control:
             refused = refused or "carried out, but the journal had no room for it"
         body = {"ok": not refused, **({"error": refused} if refused else {})}
         return Reply(msgspec.msgpack.encode(body), [ticket for ticket in tickets if ticket is not None])
+
+    def _kept(self, request: dict[str, Any], now: int) -> Reply:
+        # Who asks and why is judged as of a command, though it is none: it decides nothing.
+        order = EndMission(t=now, person=request.get("person", ""), reason=request.get("reason", ""))
+        self._trust(order)
+        if self._keep is None:
+            raise EdgeMonitorError("this monitor keeps nothing")
+        tickets = self._keep(order.person, order.reason, now)
+        if None in tickets:
+            raise EdgeMonitorError("kept, but the journal had no room to say so")
+        return Reply(msgspec.msgpack.encode({"ok": True}), [ticket for ticket in tickets if ticket is not None])
 
     def _trust(self, order: Command) -> None:
         """Who gives a command may; what they signed, they signed. Without a people file a name is a name."""

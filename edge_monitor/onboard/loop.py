@@ -17,6 +17,7 @@ import msgspec
 import zmq
 
 from ..core.commands import Command
+from ..errors import UsageError
 from ..events import Event
 from ..journaling import at_once, entry
 from ..reexecution import BESIDE
@@ -26,6 +27,7 @@ from ..tape import Ring
 from .access import Access
 from .control import Reply
 from .history import kernel_boot
+from .keeper import Keeper
 from .own_signals import OwnState, own_batch, own_channel
 from .publication import Publication
 from .scribe import Scribe
@@ -72,6 +74,7 @@ class Onboard:
         clock: Callable[[], int],
         *,
         ring: Ring | None = None,
+        keeper: Keeper | None = None,
         tell: Callable[[Event], None] | None = None,
         notify: Callable[[str], None] | None = None,
         limits: Limits = Limits(),
@@ -85,6 +88,7 @@ class Onboard:
         self._source = source
         self._clock = clock
         self._ring = ring
+        self._keeper = keeper
         self._control: zmq.Socket[Any] | None = None
         self._answer: Callable[[bytes, int], Reply] | None = None
         self._access: Access | None = None
@@ -160,6 +164,9 @@ class Onboard:
         durable = self.scribe.durable()
         self.publication.durable(durable, now)
         self._settle(durable, now)
+        if self._keeper is not None:
+            self._keeper.durable(durable)
+            self._file(self._keeper, self._keeper.turn(now), now)
         if self.publication.beat(now) and self._notify is not None:
             self._notify("WATCHDOG=1")
         if self.publication.state_is_due(now):
@@ -171,9 +178,14 @@ class Onboard:
         """Revoke every GO, write the end mark, and give everything back."""
         now = self._clock()
         self.publication.withhold("the monitor has stopped", now)
-        self._hand_out([*self.monitor.until(now), *self.monitor.finish()], now)
+        self._hand_out(self.monitor.until(now), now)
+        if self._keeper is not None:  # before the end mark, behind which the run has no records
+            self._file(self._keeper, self._keeper.end(now), now)
+        self._hand_out(self.monitor.finish(), now)
         self.publication.revoke(now)
         self.scribe.close()
+        if self._keeper is not None:
+            self._keeper.close(self.scribe.durable())
         self._source.close()
         if self._ring is not None:
             self._ring.close()
@@ -190,6 +202,7 @@ class Onboard:
                 "durable": health.durable,
                 "head": health.head,
             },
+            **({"incidents": self._keeper.status()} if self._keeper is not None else {}),
             "source": {"lost": self._source.lost},
             "loop": {"turns": self._account.turns, "samples": int(self.monitor.engine.head["samples"])},
         }
@@ -204,6 +217,18 @@ class Onboard:
         ticket = self.scribe.put(entry(event, now=at_once(event)), now)
         self._publish(event, ticket, now)
         return ticket
+
+    def keep(self, person: str, reason: str, now: int) -> list[int | None]:
+        """A person asks that the window around now be kept; answers the ticket of the event. Raises ``UsageError``."""
+        if self._keeper is None:
+            raise UsageError("the monitor runs without --tapes: there is nothing to keep")
+        payload = {"person": person, "cause": reason}
+        return [self.announce(Event("incident.requested", "operator", now, now, "negligible", payload), now)]
+
+    def _file(self, keeper: Keeper, asked: list[Event], now: int) -> None:
+        """Journal what the keeper asks for."""
+        if asked:
+            keeper.filed([self.announce(replace(event, t_effective=now, t_decided=now), now) for event in asked])
 
     def _hand_out(self, found: list[Event], now: int) -> list[int | None]:
         tickets: list[int | None] = []
@@ -223,6 +248,8 @@ class Onboard:
 
     def _publish(self, event: Event, ticket: int | None, now: int) -> None:
         self.publication.tell(event, ticket, now)
+        if self._keeper is not None:
+            self._keeper.tell(event)
         if self._tell is not None:
             self._tell(event)
 

@@ -12,12 +12,20 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
+
+import zstandard
 
 from ..errors import DamagedInputError
 
 MAGIC = b"EMTAPE01"
 VERSION = 1
 LINEAR = 1  #: flag: blocks follow one another from the ring's start; nothing was written over
+INCIDENT = 2  #: flag: a window of a run that was kept; what for, its note says
+ENDED = 4  #: flag: the run came to its end
+KEPT = 8  #: flag: the run was cut off, and its end is kept as an incident
+FLAGS = struct.Struct("<I")
+FLAGS_AT = 12
 BLOCK_MAGIC = b"EMBLOCK1"
 DOMAIN = b"edge-monitor tape v1\0"
 NO_DIGEST = bytes(32)
@@ -34,6 +42,9 @@ MOVING_AT = 512
 #: its CRC-32 follows, then the entries, compressed with Zstandard
 BLOCK = struct.Struct("<8sQQIIqq32s32s")
 BLOCK_ALIGN = 8
+#: size and CRC-32 of an incident's note, a MessagePack map
+NOTE = struct.Struct("<II")
+NOTE_AT = 1024
 ENTRY = struct.Struct("<IB3x")
 CRC = struct.Struct("<I")
 
@@ -87,6 +98,67 @@ class Block:
                 raise TapeError(f"block {self.sequence}: the entry at byte {at} is damaged")
             yield found
             at = found.end
+
+
+class BlockHead(NamedTuple):
+    """What stands before a stored block."""
+
+    magic: bytes
+    sequence: int
+    previous: int  #: place of the block before it in the ring
+    stored: int
+    raw: int
+    first: int  #: times of its beginning and of its last entry, ns
+    last: int
+    before: bytes
+    digest: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole, head and checksum included."""
+        return BLOCK.size + CRC.size + self.stored
+
+
+def aligned(size: int) -> int:
+    """Where a block may begin that follows ``size`` bytes."""
+    return -(-size // BLOCK_ALIGN) * BLOCK_ALIGN
+
+
+def pack_block(
+    sequence: int,
+    previous: int,
+    times: tuple[int, int],
+    before: bytes,
+    raw: bytes,
+    compressor: zstandard.ZstdCompressor,
+) -> bytes:
+    """A block as it is stored; ``times``: of its beginning and its last entry, ns."""
+    data = compressor.compress(raw)
+    digest = hashlib.sha256(DOMAIN + before + raw).digest()
+    head = BLOCK.pack(BLOCK_MAGIC, sequence, previous, len(data), len(raw), *times, before, digest)
+    return head + CRC.pack(zlib.crc32(head)) + data
+
+
+def block_head(data: bytes) -> BlockHead | None:
+    """The head that ``data`` begins with; None where there is none that is whole and possible."""
+    if len(data) < BLOCK.size + CRC.size:
+        return None
+    head = BlockHead(*BLOCK.unpack_from(data))
+    if head.magic != BLOCK_MAGIC or CRC.unpack_from(data, BLOCK.size)[0] != zlib.crc32(data[: BLOCK.size]):
+        return None
+    return head if head.raw <= MAX_RAW else None
+
+
+def block_entries(head: BlockHead, data: bytes | memoryview) -> bytes | None:
+    """The entries of a block, of its stored bytes behind the head; None where they are not what the head says."""
+    try:
+        if zstandard.frame_content_size(data) != head.raw:  # it would be believed
+            return None
+        raw = zstandard.ZstdDecompressor().decompress(data)
+    except zstandard.ZstdError:
+        return None
+    digest = hashlib.sha256(DOMAIN + head.before + raw).digest()
+    return raw if len(raw) == head.raw and digest == head.digest else None
 
 
 def entry_seed(before: bytes) -> int:

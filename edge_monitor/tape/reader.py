@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import zstandard
-
 from .format import (
     BLOCK,
-    BLOCK_ALIGN,
-    BLOCK_MAGIC,
     CRC,
     FIXED,
     HEAD_SIZE,
+    INCIDENT,
     LINEAR,
     MAGIC,
     MAX_RAW,
@@ -22,17 +18,23 @@ from .format import (
     MOVING_AT,
     VERSION,
     Block,
+    BlockHead,
     TapeError,
+    aligned,
+    block_entries,
+    block_head,
     entry_seed,
     whole_entries,
 )
+from .note import Note, read_note
 
 LARGEST = 1 << 36  #: bytes of a tape that is read at all
 
 
 @dataclass(frozen=True, slots=True)
 class Tape:
-    """What a tape holds. ``blocks`` follow one another without a gap; ``damages``: what had to be left out, in words."""
+    """What a tape holds. ``blocks`` follow one another without a gap; ``damages``: what had to be left out, in words;
+    ``note``: why an incident was kept, None for the tape of a whole run."""
 
     path: Path
     boot: bytes
@@ -40,6 +42,7 @@ class Tape:
     plan: bytes
     blocks: tuple[Block, ...]
     damages: tuple[str, ...] = field(default=())
+    note: Note | None = None
 
 
 def read(path: Path | str) -> Tape:
@@ -69,6 +72,14 @@ class _Reader:
             raise TapeError(f"{path}: its head names sizes that can't be; it is damaged")
         self.linear = bool(flags & LINEAR)
         self.damages: list[str] = []
+        self.note: Note | None = None
+        if flags & INCIDENT:
+            self.note = read_note(bytes(data[:HEAD_SIZE])) or Note()
+            if not self.size:
+                self.size = len(data) - self.start
+                self.damages.append(
+                    "was not finished when the process ended; the next start of the monitor completes it"
+                )
 
     def tape(self) -> Tape:
         blocks = self._linear() if self.linear else self._ring()
@@ -88,20 +99,21 @@ class _Reader:
             kept.append(block)
         if not kept:
             raise TapeError(f"{self.path}: holds no whole block{'; ' + self.damages[0] if self.damages else ''}")
-        return Tape(self.path, self.boot, self.envelope, self.plan, tuple(kept), tuple(self.damages))
+        return Tape(self.path, self.boot, self.envelope, self.plan, tuple(kept), tuple(self.damages), self.note)
 
     def _ring(self) -> dict[int, Block]:
         newest, _, *areas = MOVING.unpack_from(self.data, MOVING_AT)
         blocks: dict[int, Block] = {}
         place, wanted = newest, None
         while place:
-            block, before = self._block(place)
-            if block is None or (wanted is not None and block.sequence != wanted):
+            found = self._block(place)
+            if found is None or (wanted is not None and found[0].sequence != wanted):
                 if wanted is None:
                     self.damages.append("the newest closed block is damaged")
                 break  # the place of an older block, written over since
+            block, head = found
             blocks[block.sequence] = block
-            place, wanted = before, block.sequence - 1
+            place, wanted = head.previous, block.sequence - 1
         for number in (0, 1):
             filled, sequence, before_digest = areas[3 * number : 3 * number + 3]
             if sequence and sequence not in blocks and filled <= self.open:
@@ -120,32 +132,23 @@ class _Reader:
         blocks: dict[int, Block] = {}
         place = self.start
         while place < self.start + self.size:
-            block, _ = self._block(place)
-            if block is None:
+            found = self._block(place)
+            if found is None:
                 self.damages.append(f"the block at byte {place} is damaged; what follows is left out")
                 break
+            block, head = found
             blocks[block.sequence] = block
-            stored = BLOCK.unpack_from(self.data, place)[3]
-            place += -(-(BLOCK.size + CRC.size + stored) // BLOCK_ALIGN) * BLOCK_ALIGN
+            place += aligned(head.size)
         return blocks
 
-    def _block(self, place: int) -> tuple[Block | None, int]:
-        """The block at ``place`` and the place of the one before it; None where it is not whole."""
+    def _block(self, place: int) -> tuple[Block, BlockHead] | None:
+        """The block at ``place``, and its head; None where it is not whole."""
         end = self.start + self.size
         if place < self.start or place + BLOCK.size + CRC.size > end:
-            return None, 0
-        head = bytes(self.data[place : place + BLOCK.size])
-        magic, sequence, previous, stored, raw_size, _, _, before, digest = BLOCK.unpack(head)
+            return None
         at = place + BLOCK.size + CRC.size
-        if magic != BLOCK_MAGIC or CRC.unpack_from(self.data, place + BLOCK.size)[0] != zlib.crc32(head):
-            return None, 0
-        if at + stored > end or raw_size > MAX_RAW:
-            return None, 0
-        try:
-            if zstandard.frame_content_size(self.data[at : at + stored]) != raw_size:  # it would be believed
-                return None, 0
-            raw = zstandard.ZstdDecompressor().decompress(self.data[at : at + stored])
-        except zstandard.ZstdError:
-            return None, 0
-        block = Block(sequence, raw, before, True)
-        return (block, previous) if len(raw) == raw_size and block.digest() == digest else (None, 0)
+        head = block_head(bytes(self.data[place:at]))
+        if head is None or place + head.size > end:
+            return None
+        raw = block_entries(head, self.data[at : at + head.stored])
+        return None if raw is None else (Block(head.sequence, raw, head.before, True), head)

@@ -9,13 +9,14 @@ speaks of it: pages reach the disk in any order.
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import mmap
 import os
 import struct
 import threading
-import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,11 @@ import zstandard
 from ..errors import ConfigError
 from ..journal.store import sync_folder
 from .format import (
-    BLOCK,
-    BLOCK_ALIGN,
-    BLOCK_MAGIC,
-    CRC,
     DOMAIN,
+    ENDED,
     FIXED,
+    FLAGS,
+    FLAGS_AT,
     HEAD_SIZE,
     MAGIC,
     MAX_RAW,
@@ -39,7 +39,9 @@ from .format import (
     NO_DIGEST,
     VERSION,
     Kind,
+    aligned,
     entry_seed,
+    pack_block,
     pack_entry,
 )
 
@@ -77,11 +79,9 @@ class Ring:
         plan: bytes,
         size: int = 256 << 20,
         open_size: int = 4 << 20,
-        stored: Callable[[int, bytes], None] | None = None,
     ) -> None:
         """Make the file. ``boot``: 16 bytes; ``envelope``, ``plan``: digests, 32 bytes; ``size``: of the ring, bytes.
 
-        ``stored`` is called, by another thread, with the sequence and the bytes of each block that enters the ring.
         Raises ``ConfigError`` where the file can't be made, or the disk has no room for it: all of it is taken at once.
         """
         if not 4096 <= open_size <= min(size // 2, MAX_RAW):
@@ -89,12 +89,14 @@ class Ring:
         self.path = path
         self.open_size = open_size
         self._size = size
-        self._stored = stored
+        self.stored: Callable[[], None] | None = None  #: called, by another thread, when a block has entered the ring
         self._start = HEAD_SIZE + 2 * open_size
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}; name a folder for tapes that can be written to") from None
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # while it is held, the run is not over
         try:
             # A hole that can't be filled later would kill the process at a store into the mapping.
             os.posix_fallocate(self._file, 0, self._start + size)
@@ -166,6 +168,8 @@ class Ring:
         area.last = max(area.last, t)
         self._say(_AREA_AT[area.number], area.filled)
         self._hash.update(entry)
+        if kind == Kind.FINISH:
+            self._map[FLAGS_AT : FLAGS_AT + FLAGS.size] = FLAGS.pack(ENDED)
 
     def anchor(self) -> tuple[int, int, bytes]:
         """``(block, bytes, digest)`` of all that has been written: what the journal signs."""
@@ -215,12 +219,8 @@ class Ring:
     def _store(self, area: _Area) -> None:
         """Compress a full area into the ring; only then is it free again."""
         raw = self._map[area.start : area.start + area.filled]
-        digest = hashlib.sha256(DOMAIN + area.before + raw).digest()
-        data = self._compressor.compress(raw)
-        head = BLOCK.pack(
-            BLOCK_MAGIC, area.sequence, self._newest, len(data), len(raw), area.first, area.last, area.before, digest
-        )
-        block = head + CRC.pack(zlib.crc32(head)) + data
+        times = area.first, area.last
+        block = pack_block(area.sequence, self._newest, times, area.before, raw, self._compressor)
         if self._place + len(block) > self._start + self._size:
             self._place = self._start
         place = self._place
@@ -233,14 +233,14 @@ class Ring:
         first = place // mmap.PAGESIZE * mmap.PAGESIZE
         # The pages are the file's and stay so; mapped on, the whole ring would count as memory of this process.
         self._map.madvise(mmap.MADV_DONTNEED, first, place + len(block) - first)
-        self._place = place + -(-len(block) // BLOCK_ALIGN) * BLOCK_ALIGN
+        self._place = place + aligned(len(block))
         self._newest = place
         self._say(MOVING_AT, place)
         self._say(MOVING_AT + 8, area.sequence)
         self._say(_AREA_AT[area.number] + 8, 0)
         self._settle()
-        if self._stored is not None:
-            self._stored(area.sequence, block)
+        if self.stored is not None:
+            self.stored()
 
     def _settle(self) -> None:
         """Sync, again where it fails, until the area is needed: the tape goes on, and ``sync`` tells of the disk."""

@@ -84,6 +84,19 @@ def as_document(report: Report, tape: Tape, verified: bool) -> dict[str, Any]:
         "anchors": report.anchors,
         "states": report.snapshots,
         "damages": list(report.damages),
+        **({"incident": incident(report, tape)} if tape.note is not None else {}),
+    }
+
+
+def incident(report: Report, tape: Tape) -> dict[str, Any]:
+    """What an incident was kept for, and which record names it."""
+    assert tape.note is not None
+    return {
+        "record": report.incident,
+        "from_ns": tape.note.begin,
+        "to_ns": tape.note.end,
+        "causes": [[cause.t, cause.type, cause.subject] for cause in tape.note.causes],
+        "count": tape.note.count,
     }
 
 
@@ -97,6 +110,12 @@ def lines(report: Report, tape: Tape, verified: bool) -> list[str]:
         f"events    {report.events} came out as they stand in the journal, byte for byte{outside}",
         f"states    {report.snapshots} recorded states were reached, bit for bit",
     ]
+    if tape.note is not None:
+        note = tape.note
+        causes = f"{note.causes[0]} at {note.causes[0].t / 1e9:.3f} s" if note.causes else "no cause is known"
+        more = f" and {note.count - 1} more" if note.count > 1 else ""
+        named = f"record {report.incident} names it" if report.incident is not None else "no record names it"
+        result.insert(2, f"incident  {causes}{more}; {named}")
     result += [f"damage    {damage}" for damage in report.damages]
     if report.difference is None:
         return [*result, "EQUAL"]
