@@ -38,6 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "replay"), str(ROOT / "tests")]
 
 from conftest import recordings_folder  # noqa: E402
+from oracles.mavlink import records as mavlink_records  # noqa: E402
 
 from edge_monitor.core.messages import Batch, Channel, Damage  # noqa: E402
 from edge_monitor.errors import DamagedInputError  # noqa: E402
@@ -46,7 +47,7 @@ from edge_replay.readers.recording import ByteFile  # noqa: E402
 from edge_replay.readers.sqlite_pages import Pages, Table, cell_offsets, local_size, varint  # noqa: E402
 
 MEMORY = 1 << 30  #: bytes of address space that reading a damaged file may add
-SUFFIXES = (".mcap", ".db3", ".bag", ".ulg", ".csv", ".jsonl")
+SUFFIXES = (".mcap", ".db3", ".bag", ".ulg", ".tlog", ".csv", ".jsonl")
 
 Key = tuple[str, int, bytes]
 Span = tuple[int, int]
@@ -257,6 +258,15 @@ def reference(path: Path) -> Reference:
         units = {
             key: Unit([(start - 5, end)], (start - 5, end)) if end <= size else Unit([(0, size)], (0, size))
             for key, (start, end) in zip(keys, spans, strict=True)
+        }
+    elif path.suffix == ".tlog":
+        clean = True
+        records = mavlink_records(path.read_bytes())
+        ends = [at for *_, at in records[1:]] + [path.stat().st_size]
+        # the checksum covers all but the time, so that only a flip there may change a message
+        units = {
+            (topic, t, payload): Unit([(at, end)], (at, at + 8))
+            for (topic, t, payload, at), end in zip(records, ends, strict=True)
         }
     else:
         clean = True

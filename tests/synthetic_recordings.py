@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from mavlink_frames import Packer
 from mcap.writer import CompressionType, IndexType, Writer
 from rosbags.rosbag1 import Writer as Bag1Writer
 from rosbags.rosbag2 import StoragePlugin
@@ -180,6 +181,21 @@ def write_jsonl(path: Path) -> None:
     path.write_text("".join(rows))
 
 
+def write_tlog(path: Path) -> None:
+    """Two senders, both versions of the format, texts and named values."""
+    vehicle, ground = Packer(1, 1), Packer(255, 190)
+    with path.open("wb") as file:
+        for i in range(MESSAGES):
+            frames = [vehicle.pack("ATTITUDE", roll=i / 100, time_boot_ms=i, first_version=i % 3 == 0)]
+            if i % 10 == 0:
+                frames += [vehicle.pack("HEARTBEAT", custom_mode=i % 7), ground.pack("HEARTBEAT")]
+                frames.append(vehicle.pack("NAMED_VALUE_FLOAT", name="Lights1" if i % 20 else "CamTilt", value=i / 2))
+            if i % 40 == 0:
+                frames.append(vehicle.pack("STATUSTEXT", severity=4, text=f"step {i}"))
+            for frame in frames:
+                file.write(struct.pack(">Q", START // 1000 + i * 10_000) + frame)
+
+
 def write_all(folder: Path) -> list[Path]:
     """One small recording of each kind."""
     none, lz4, zstd = CompressionType.NONE, CompressionType.LZ4, CompressionType.ZSTD
@@ -195,6 +211,7 @@ def write_all(folder: Path) -> list[Path]:
         write_bag1(folder / f"{compression}.bag", compression)
     (folder / "bag2.db3").write_bytes(write_bag2(folder / "bag2").read_bytes())
     write_ulog(folder / "log.ulg")
+    write_tlog(folder / "log.tlog")
     write_csv(folder / "rows.csv")
     write_jsonl(folder / "rows.jsonl")
     return sorted(path for path in folder.iterdir() if path.is_file())

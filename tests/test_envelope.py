@@ -311,7 +311,7 @@ def test_every_kind_can_be_compiled() -> None:
         assert len(Plan.build(found.signals, found.checks).checks) == 1
 
 
-@pytest.mark.parametrize("name", ["px4_multirotor", "ugv_husky", "survey_plane"])
+@pytest.mark.parametrize("name", ["px4_multirotor", "ugv_husky", "survey_plane", "ardupilot_copter"])
 def test_shipped_configs(root: Path, name: str) -> None:
     """Every shipped envelope loads without a warning and compiles under each of its profiles; they share a digest."""
     digests = set()

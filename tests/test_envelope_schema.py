@@ -18,7 +18,7 @@ from edge_monitor.envelope import CHECK_MODELS, reference
 from edge_monitor.envelope.check_model import CheckModel
 from edge_monitor.envelope.schema import SHIPPED, envelope_schema, schema_text
 
-CONFIGS = ["px4_multirotor", "survey_plane", "ugv_husky"]
+CONFIGS = ["ardupilot_copter", "px4_multirotor", "survey_plane", "ugv_husky"]
 GOOD: dict[str, Any] = {
     "edge_monitor": 1,
     "envelope": {"id": "t", "version": 1, "vehicle": "rover"},

@@ -123,6 +123,26 @@ def test_reducers_equal_their_definition(values: list[float]) -> None:
     assert causes(samples) == [Cause.NONE] * len(HOW)
 
 
+@pytest.mark.parametrize(("header", "order"), [(LITTLE, "<"), (b"\0\0\0\0", ">")])
+def test_bits_of_whole_numbers(header: bytes, order: str) -> None:
+    """``bitN`` behind a whole number is that bit of it, in either byte order, and of 64 bits none is rounded away."""
+    names = {"uint8": "B", "int16": "h", "uint32": "I", "int64": "q"}
+    definition = "".join(f"{kind} {kind}_\n" for kind in names) + "uint32[2] two\n"
+    numbers = (0b1000_0001, -2, 1 << 31 | 1 << 17, -(2**63) + 1)
+    body = struct.pack(f"{order}BxhIq2I", *numbers, 0, 6)
+    wanted = [(f"{kind}_.bit{bit}", numbers[n] >> bit & 1) for n, kind in enumerate(names) for bit in _bits(kind)]
+    wanted += [("two[1].bit0", 0), ("two[1].bit1", 1), ("two[1].bit31", 0)]
+    extractor = Extractor(signals(*(path for path, _ in wanted)))
+    assert extractor.add_channel(channel(definition)) == []
+    samples = extractor.extract(batch(body, header=header))
+    assert samples["value"].tolist() == [float(bit) for _, bit in wanted]
+    assert causes(samples) == [Cause.NONE] * len(wanted)
+
+
+def _bits(kind: str) -> range:
+    return range(int(kind.lstrip("uint")))
+
+
 def test_percentiles_of_a_long_list_equal_a_sort() -> None:
     """Ten thousand numbers that share most of their bits, both signs, many of them equal."""
     rng = np.random.default_rng(5)
@@ -344,6 +364,10 @@ def test_the_output_grows_and_only_known_channels_give_samples() -> None:
         ("xyz[3]", "has 3 elements"),
         ("angle[0]", "is not a list"),
         ("angle.x", "has no fields"),
+        ("angle.bit0", "has no fields"),
+        ("status.bit8", "has 8 bits, the last is bit7"),
+        ("status.bit1.x", "has no fields"),
+        (("status.bit1", "max"), "a bit is of one number"),
         ("detections[0]", "name a field of it (id, results)"),
         ("detections.id", "say which element"),
         ("detections[*].results[*].score", "only one [*]"),

@@ -18,7 +18,7 @@ SEED = 7
 @pytest.mark.parametrize(
     "name",
     [
-        "bag2.db3", "bz2.bag", "log.ulg", "lz4.bag", "lz4.mcap", "no_index.mcap", "none.bag", "none.mcap",
+        "bag2.db3", "bz2.bag", "log.tlog", "log.ulg", "lz4.bag", "lz4.mcap", "no_index.mcap", "none.bag", "none.mcap",
         "none_unchecked.mcap", "rows.csv", "rows.jsonl", "unchunked.mcap", "unchunked_unchecked.mcap", "zstd.mcap",
         "zstd_unchecked.mcap",
     ],

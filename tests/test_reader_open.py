@@ -19,6 +19,7 @@ FORMATS = {
     ".bag": "rosbag1",
     ".db3": "rosbag2-sqlite3",
     ".ulg": "ulog",
+    ".tlog": "tlog",
     ".csv": "csv",
     ".jsonl": "jsonl",
 }

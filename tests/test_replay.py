@@ -112,6 +112,16 @@ def test_px4_names_the_damaged_record_and_delivers_all_samples(px4: Replay) -> N
     assert (samples, len(topics)) == (61_850, 88)
 
 
+def test_instances_of_topics_are_replayed(root: Path, data_dir: Path) -> None:
+    """Both barometers of a PX4 log reach the check that compares them, and neither counts as missing."""
+    path = data_dir / "uav_px4/pyulog_log_small.ulg"
+    found = replay(path, envelope.load(root / "configs/px4_multirotor.yaml"))
+    assert "sensor_baro[1]" not in found.missing_topics and "failsafe_flags" in found.missing_topics
+    names = [signal.name for signal in found.monitor.envelope.signals]
+    counts = found.monitor.engine.signals["count"]
+    assert [int(counts[names.index(name)]) for name in ("pressure_first", "pressure_second")] == [6, 6]
+
+
 def test_husky_is_the_same_through_every_format(root: Path, data_dir: Path) -> None:
     """One drive as ROS 1 bag, SQLite and MCAP: equal events in every field, and an equal engine digest."""
     loaded = envelope.load(root / "configs/ugv_husky.yaml")

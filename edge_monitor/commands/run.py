@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from ..envelope.approval import Approval
     from ..events import Event
     from ..onboard.black_box import BlackBox
-    from ..onboard.loop import Onboard
+    from ..onboard.loop import Onboard, Output
+    from ..onboard.publication import Publication
     from ..people import People
     from ..sources.addresses import Address
+    from ..sources.live import LiveSource
     from ..sources.simulated_time import SimulatedClock
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -40,7 +42,8 @@ SWITCH_S = 0.0002  #: for so long at most the journal's thread may keep the engi
 @click.option(
     "--source", "sources", multiple=True, required=True, metavar="KIND:ADDRESS",
     help="Where messages come from: 'sub:tcp://127.0.0.1:7370' connects, 'bind-sub:…' waits there, 'pull:…' and "
-    "'bind-pull:…' likewise; 'dds:DOMAIN' joins a ROS 2 graph ('dds': that of ROS_DOMAIN_ID); may repeat.",
+    "'bind-pull:…' likewise; 'dds:DOMAIN' joins a ROS 2 graph ('dds': that of ROS_DOMAIN_ID); "
+    "'mavlink:udpin:127.0.0.1:14550' listens to a vehicle (docs/mavlink.md); may repeat.",
 )  # fmt: skip
 @click.option(
     "--messages", multiple=True, type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
@@ -74,7 +77,7 @@ SWITCH_S = 0.0002  #: for so long at most the journal's thread may keep the engi
 )  # fmt: skip
 @click.option("--curve-key", type=FILE, help="This monitor's CURVE key, from 'edge-monitor keys curve'; with --peers.")
 @click.option("--peers", type=FILE, help="The list of CURVE keys that may connect, and of what is connected to.")
-@click.option("--plain", is_flag=True, help="Allow addresses beyond this machine without CURVE keys.")
+@click.option("--plain", is_flag=True, help="Allow addresses beyond this machine without keys.")
 @click.option("--for", "seconds", type=float, metavar="SECONDS", help="Stop after so long.")
 @click.option("--jsonl", is_flag=True, help="Print events on stdout, one JSON object a line.")
 def command(
@@ -223,6 +226,7 @@ def assemble(
     onboard = Onboard(
         monitor, source, scribe, publication, clock,
         ring=ring, keeper=keeper, tell=tell, notify=notify, simulated=simulated is not None,
+        outputs=spoken_to(inputs, publication, approval, simulated is not None),
     )  # fmt: skip
     answers = Control(
         publication, lambda now: publication.state(now, onboard.beside()), onboard.obey, time.time_ns, people,
@@ -237,6 +241,17 @@ def assemble(
     gc.freeze()  # what has been made so far stays: the collector need not look at it again
     notify("READY=1")
     return onboard
+
+
+def spoken_to(
+    sources: Sequence[LiveSource], publication: Publication, approval: Approval, simulated: bool
+) -> list[Output]:
+    """What speaks to the vehicles that are listened to over MAVLink."""
+    from ..outputs.mavlink import MavlinkOutput
+    from ..sources.mavlink import MavlinkSource
+
+    lines = [source for source in sources if isinstance(source, MavlinkSource)]
+    return [MavlinkOutput(line, publication, unapproved=approval.unapproved, simulated=simulated) for line in lines]
 
 
 def simulated_clock(topic: str | None, topics: Sequence[str]) -> SimulatedClock | None:

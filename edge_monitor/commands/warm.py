@@ -43,14 +43,19 @@ def _steps(envelopes: tuple[Path, ...]) -> list[tuple[str, Callable[[], None]]]:
     """What to compile, each with its name."""
     from ..core.engine import VARIANTS, warm
     from ..core.layout import warm as warm_layout
+    from ..mavlink.framing import warm as warm_framing
 
-    variants = set(VARIANTS)
+    variants, vehicles = set(VARIANTS), True
     if envelopes:
         from ..envelope import load
         from ..runtime import Monitor
 
-        variants = {Monitor(load(path)).engine.variant for path in envelopes}
+        loaded = [load(path) for path in envelopes]
+        variants = {Monitor(envelope).engine.variant for envelope in loaded}
+        vehicles = any(signal.topic.startswith("mavlink/") for envelope in loaded for signal in envelope.signals)
     steps: list[tuple[str, Callable[[], None]]] = [("layout", warm_layout)]
+    if vehicles:
+        steps.append(("frames of MAVLink", warm_framing))
     for variant in VARIANTS:
         if variant in variants:
             parts = [name for name, has in zip(variant._fields, variant, strict=True) if has]

@@ -5,6 +5,7 @@ A source (live or recorded) is an iterator of ``Channel | Batch | Damage``. Live
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .samples import Cause
+
+_INSTANCE = re.compile(r"(.*)\[(\d{1,9})\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +71,11 @@ class Source(Protocol):
     """Anything that yields the stream; recordings and live inputs alike."""
 
     def __iter__(self) -> Iterator[Channel | Batch | Damage]: ...
+
+
+def topic_key(name: str, instance: int) -> tuple[str, int]:
+    """A topic without its leading slash, and its ULog instance (``battery_status[1]``)."""
+    match = _INSTANCE.fullmatch(name)
+    if match:
+        name, instance = match[1], int(match[2])
+    return name.removeprefix("/"), instance

@@ -72,7 +72,7 @@ class SignalModel(Model):
     type: Text | None = Field(None, description="message type; without it, whatever the recording or publisher says")
     field: Annotated[str, Field(json_schema_extra={"pattern": FIELD_PATTERN})] = Field(
         "",
-        description="path in the message: `twist.twist.linear.x`, `ranges[3]`, `detections[*].score`, "
+        description="path in the message: `twist.twist.linear.x`, `ranges[3]`, `detections[*].score`, `flags.bit3`, "
         "`header.stamp` (time from stamp to reception, in s); without it, the presence of a message",
     )
     reduce: Reducer | None = Field(None, description="how a list or vector becomes one number")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import zmq
@@ -52,6 +52,16 @@ class Limits:
     patience_ns: int = 1_000_000_000
 
 
+class Output(Protocol):
+    """Someone else who is told of decisions, in the engine's thread. Never waits."""
+
+    def tell(self, event: Event, now: int) -> None:
+        """An event is published."""
+
+    def turn(self, now: int) -> Sequence[Command]:
+        """A turn is complete: send what is due. Answers commands that come of it."""
+
+
 @dataclass(slots=True)
 class _Account:
     """What the loop has been up to, for the own state."""
@@ -77,6 +87,7 @@ class Onboard:
         keeper: Keeper | None = None,
         tell: Callable[[Event], None] | None = None,
         notify: Callable[[str], None] | None = None,
+        outputs: Sequence[Output] = (),
         limits: Limits = Limits(),
         simulated: bool = False,
     ) -> None:
@@ -94,6 +105,7 @@ class Onboard:
         self._access: Access | None = None
         self._tell = tell
         self._notify = notify
+        self._outputs = outputs
         self._limits = limits
         self._clock_words = {"clock": "simulated"} if simulated else {"kernel_boot": kernel_boot()}
         self._told = monitor.decider.told
@@ -171,6 +183,9 @@ class Onboard:
             self._notify("WATCHDOG=1")
         if self.publication.state_is_due(now):
             self.publication.state(now, self.beside())
+        for output in self._outputs:
+            for order in output.turn(now):
+                self.obey(order, now)
         self._account.longest_ns = max(self._account.longest_ns, self._clock() - begun)
         self._account.turns += 1
 
@@ -250,6 +265,8 @@ class Onboard:
         self.publication.tell(event, ticket, now)
         if self._keeper is not None:
             self._keeper.tell(event)
+        for output in self._outputs:
+            output.tell(event, now)
         if self._tell is not None:
             self._tell(event)
 

@@ -17,7 +17,8 @@ from .wanted import Wanted
 from .zmq import Endpoint, ZmqSource
 
 ZMQ_KINDS = ("sub", "pull", "bind-sub", "bind-pull")
-FORMS = "'sub:tcp://127.0.0.1:7370', 'bind-pull:ipc://in.sock' or 'dds:0'"
+FORMS = "'sub:tcp://127.0.0.1:7370', 'bind-pull:ipc://in.sock', 'dds:0' or 'mavlink:udpin:127.0.0.1:14550'"
+MAVLINK_TOPICS = "mavlink/"  #: what the topics of a vehicle begin with
 
 
 class Address(NamedTuple):
@@ -34,6 +35,11 @@ def parse(text: str) -> Address:
         from edge_monitor.ros.environment import domain
 
         return Address(kind, str(domain(rest, os.environ)))
+    if kind == "mavlink":
+        from edge_monitor.mavlink.links import parse_address
+
+        parse_address(rest)
+        return Address(kind, rest)
     if kind not in ZMQ_KINDS or "://" not in rest:
         raise UsageError(f"--source {text}: expected such as {FORMS}")
     return Address(kind, rest)
@@ -52,6 +58,8 @@ def open_sources(
 ) -> list[LiveSource]:
     """The sources at ``addresses``, open; all ZeroMQ addresses are one source, and so is each DDS domain.
 
+    A vehicle's topics are read of the vehicles, where there are some, and all others of the other sources; what none of them
+    can bring has nobody who publishes it.
     ``wanted``: the topics that are read; ``clock``: ns on CLOCK_BOOTTIME; ``plain``: allow addresses beyond this machine
     without keys; ``beside``: as ``ZmqSource`` takes it; ``servers``: public keys of what is connected to, by address. With
     ``curve``, what is bound on TCP asks for keys; ``ipc://`` is guarded by the permissions of files. ``messages``: folders
@@ -60,12 +68,18 @@ def open_sources(
     with ExitStack() as stack:
         sources: list[LiveSource] = []
         endpoints = [_endpoint(address, servers, plain) for address in addresses if address.kind in ZMQ_KINDS]
-        if endpoints:
+        vehicles = [address for address in addresses if address.kind == "mavlink"]
+        theirs = [one.topic for one in wanted if vehicles and one.topic.removeprefix("/").startswith(MAVLINK_TOPICS)]
+        wanted = [one for one in wanted if one.topic not in theirs]
+        if endpoints or len(vehicles) == len(addresses):
             topics = [one.topic for one in wanted]
             sources.append(ZmqSource(endpoints, topics, clock, curve=curve, allow_plain=plain, beside=beside))
             stack.callback(sources[-1].close)
         for domain in dict.fromkeys(address.rest for address in addresses if address.kind == "dds"):
             sources.append(_dds(int(domain), wanted, clock, messages))
+            stack.callback(sources[-1].close)
+        for address in vehicles:
+            sources.append(_vehicle(address, theirs, clock, plain))
             stack.callback(sources[-1].close)
         stack.pop_all()
         return sources
@@ -98,3 +112,11 @@ def _dds(domain: int, wanted: Sequence[Wanted], clock: Callable[[], int], messag
 
     definitions = Definitions([*messages, *installed_folders()])
     return DdsSource(Participant(domain, discovery(os.environ)), wanted, clock, definitions=definitions)
+
+
+def _vehicle(address: Address, topics: Sequence[str], clock: Callable[[], int], plain: bool) -> LiveSource:
+    from edge_monitor.mavlink.links import parse_address
+
+    from .mavlink import MavlinkSource
+
+    return MavlinkSource(parse_address(address.rest), topics, clock, allow_plain=plain)

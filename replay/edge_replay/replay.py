@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_monitor.core.messages import Batch, Channel, Damage
+from edge_monitor.core.messages import Batch, Channel, Damage, topic_key
 from edge_monitor.core.samples import NEVER, UNSEEN
 from edge_monitor.envelope import Envelope
 from edge_monitor.events import Event
@@ -46,6 +46,7 @@ class Replay:
     first: int | None = None
     last: int | None = None
     topics: dict[str, str] = field(default_factory=dict)  #: topic: type
+    present: set[tuple[str, int]] = field(default_factory=set)  #: topics with their instances
     matrix: Matrix | None = None  #: what the sensors saw, where that was asked for
     recorded: tuple[int, int] | None = None  #: first and last time in the recording, whatever the window, ns
 
@@ -57,9 +58,8 @@ class Replay:
     @property
     def missing_topics(self) -> list[str]:
         """Topics that the envelope reads and the recording does not have."""
-        present = {topic.lstrip("/") for topic in self.topics}
         wanted = dict.fromkeys(signal.topic for signal in self.monitor.envelope.signals if signal.topic)
-        return [topic for topic in wanted if topic.split("[")[0].lstrip("/") not in present]
+        return [topic for topic in wanted if topic_key(topic, 0) not in self.present]
 
 
 def within(item: Batch, bounds: tuple[int, int]) -> Batch:
@@ -101,6 +101,7 @@ def replay(
     for item in recording:
         if isinstance(item, Channel):
             result.topics[item.topic] = item.type
+            result.present.add(topic_key(item.topic, item.instance))
         elif isinstance(item, Batch) and len(item.messages):
             low, high = _span(item)
             recorded = result.recorded or (low, high)

@@ -11,8 +11,7 @@ import numpy as np
 
 from edge_monitor import __version__, pictures
 from edge_monitor.core.layout.definitions import LayoutError
-from edge_monitor.core.layout.extractor import topic_key
-from edge_monitor.core.messages import Batch, Channel, Damage
+from edge_monitor.core.messages import Batch, Channel, Damage, topic_key
 from edge_monitor.core.perception.cloud import CloudReference, CloudStatistics
 from edge_monitor.core.perception.image import ImageOptions, ImageReference, ImageStatistics
 from edge_monitor.core.perception.stage import Statistics, statistics_of

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..messages import Batch, Channel
+from ..messages import Batch, Channel, topic_key
 from ..samples import FLAG_END, MESSAGE, SAMPLE, Cause
 from ..signals import Signal
 from .arrays import WIDTHS, FloatArray, compile_array, resolve_element
@@ -25,8 +24,6 @@ from .text import TextTable
 from .walk import CHANNEL, SLOT, WORK, extract
 
 CAPACITY = 1 << 20  #: elements that one reduction takes; a longer list gives the cause ``overflow``
-
-_INSTANCE = re.compile(r"(.*)\[(\d{1,9})\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,14 +247,6 @@ def _packed(row: Row) -> tuple[float, ...]:
     fill = row.fill or Fill(0, 0, 0)
     place = (fill.slot, fill.signal, fill.flags)
     return (int(row.code), row.prim, *place, row.align, row.a, row.b, row.c, fill.scale, fill.offset)
-
-
-def topic_key(name: str, instance: int) -> tuple[str, int]:
-    """A topic without its leading slash, and its ULog instance (``battery_status[1]``)."""
-    match = _INSTANCE.fullmatch(name)
-    if match:
-        name, instance = match[1], int(match[2])
-    return name.removeprefix("/"), instance
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Field paths: what a signal asks of a message, checked against the message's definition.
 
-Grammar: ``name`` joined by dots, each with at most one ``[index]`` or ``[*]``; at most one ``[*]`` in a path.
+Grammar: ``name`` joined by dots, each with at most one ``[index]`` or ``[*]``; at most one ``[*]`` in a path. Behind a whole
+number, ``bit0`` is its lowest bit.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from .reduce import REDUCERS
 ALL = -2  #: the index of ``[*]``
 NUMBER, STAMP, TEXT, VECTOR, ARRAY, LENGTH = "number", "stamp", "text", "vector", "array", "length"
 
+_BIT = re.compile(r"bit(\d{1,2})")
 _STEP = re.compile(r"([A-Za-z_]\w*)(?:\[(\d{1,9}|\*)\])?")
 _TIMES = (["int32", "uint32"], ["uint32", "uint32"])  # ROS 2, ROS 1
 _SUGGESTIONS_FROM = 2000  #: field paths that are looked at for a suggestion
@@ -39,6 +41,7 @@ class Path:
 
     steps: tuple[Step, ...]
     leaf: str
+    bit: int | None = None  #: of a whole number: this bit of it
 
 
 def resolve(definition: Definition, text: str, reduce: str | None) -> Path:
@@ -50,7 +53,7 @@ def resolve(definition: Definition, text: str, reduce: str | None) -> Path:
     found = Field("", owner)
     for position, step in enumerate(steps):
         if owner not in definition.types:
-            raise LayoutError(f"{text}: {steps[position - 1].name} is {owner}, which has no fields")
+            return _bit(text, steps, position, found, reduce)
         item = next((item for item in definition.types[owner] if item.name == step.name), None)
         if item is None:
             raise LayoutError(f"{definition.root} has no field {text!r}{_nearest(definition, owner, text, step.name)}")
@@ -62,6 +65,20 @@ def resolve(definition: Definition, text: str, reduce: str | None) -> Path:
             raise LayoutError(f"{text}: {step.name} is a list; say which element: {step.name}[0] or {step.name}[*]")
         owner = found.type
     return _leaf(definition, text, steps, found, reduce)
+
+
+def _bit(text: str, steps: tuple[Step, ...], position: int, found: Field, reduce: str | None) -> Path:
+    """A path that goes on behind something without fields: a bit of a whole number, or nothing that can be."""
+    match = _BIT.fullmatch(steps[position].name)
+    above, last = steps[:position], position == len(steps) - 1
+    if not match or not last or steps[position].index is not None or "int" not in found.type:
+        raise LayoutError(f"{text}: {above[-1].name} is {found.type}, which has no fields")
+    bit, width = int(match[1]), 8 * SIZES[found.type]
+    if bit >= width:
+        raise LayoutError(f"{text}: {above[-1].name} has {width} bits, the last is bit{width - 1}")
+    if reduce is not None or any(step.index == ALL for step in above):
+        raise LayoutError(f"{text}: a bit is of one number, without [*] and reduce")
+    return Path(above, NUMBER, bit)
 
 
 def _split(text: str) -> tuple[Step, ...]:

@@ -196,7 +196,8 @@ class _Compiler:
         if want.collect:
             return [Row(Op.COLLECT, prim=CODES[item.type], a=begin)]
         if want.path.leaf == NUMBER:
-            return [Row(Op.READ, prim=CODES[item.type], a=begin, fill=fill) for fill in want.fills]
+            bit, size = (0, 0) if want.path.bit is None else (want.path.bit + 1, SIZES[item.type])
+            return [Row(Op.READ, prim=CODES[item.type], a=begin, b=bit, c=size, fill=fill) for fill in want.fills]
         members = self.types[item.type]
         plain = members[0].type
         if want.path.leaf == STAMP:

@@ -86,7 +86,13 @@ def extract(data, messages, begin, channels, slots, ops, nodes, keys, rows, lett
                 q += op["a"]
                 good = q <= limit
             elif code == _READ:
-                put(out, n + op["slot"], t, op, load_number(data, base + op["a"], op["prim"], swap), _NONE)
+                if op["b"] == 0:
+                    value = load_number(data, base + op["a"], op["prim"], swap)
+                else:  # out of its byte, since a number of 64 bits does not fit a float
+                    bit = op["b"] - 1
+                    place = op["c"] - 1 - (bit >> 3) if swap else bit >> 3
+                    value = np.float64((np.int64(data[base + op["a"] + place]) >> (bit & 7)) & 1)
+                put(out, n + op["slot"], t, op, value, _NONE)
             elif code == _STRING:
                 align = np.int64(op["align"])
                 q = (q + align - 1) & -align

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from ..layout.definitions import SEQUENCE, SIZES, Definition, LayoutError, short_name
-from ..layout.extractor import Problem, topic_key
+from ..layout.extractor import Problem
 from ..layout.formats import parse
-from ..messages import Batch, Channel
+from ..messages import Batch, Channel, topic_key
 from ..samples import FLAG_CAUSE, FLAG_END, SAMPLE, UNSEEN, Cause
 from .cloud import CloudOptions, CloudStatistics
 from .compressed import CompressedImageStatistics, Decoder

@@ -25,7 +25,7 @@ UNITS = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
 @click.argument("logs", nargs=-1, required=True, metavar="LOG...", type=click.Path(exists=True, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document (a list, for several LOGs).")
 def command(logs: tuple[Path, ...], as_json: bool) -> int:
-    """Topics, types, counts, rates and longest gaps of each LOG (MCAP, rosbag2, ROS 1 bag, ULog, CSV, JSONL).
+    """Topics, types, counts, rates and longest gaps of each LOG (MCAP, rosbag2, ROS 1 bag, ULog, tlog, CSV, JSONL).
 
     The format is told from the content, not from the name. Exit code 4 when a part could not be read: the damage is
     listed, and everything else is counted.

@@ -86,7 +86,7 @@ def command(
     fail_on: tuple[str, ...],
     quiet: bool,
 ) -> int:
-    """Replay each LOG (MCAP, rosbag2 file or folder, ROS 1 bag, PX4 ULog, CSV, JSONL) against an envelope.
+    """Replay each LOG (MCAP, rosbag2 file or folder, ROS 1 bag, PX4 ULog, MAVLink tlog, CSV, JSONL) against an envelope.
 
     Reports every breach, every change of who was in command and every go/no-go, with times, margins and reasons.
     Each LOG is a stream of its own; a recording is not read from standard input, since readers go back and forth in it.

@@ -60,10 +60,12 @@ def open_with(path: Path, topics: Collection[str] | None, table: ChannelTable | 
         recording = _reader(name)(path, topics, table)
         recording.damaged_magic = wrong > 0
         return recording
-    name = _kind_of_text(head)
+    from .tlog import is_tlog
+
+    name = "tlog" if is_tlog(head) else _kind_of_text(head)
     if not name:
         raise DamagedInputError(
-            f"{path}: not a recording that can be read (known: MCAP, rosbag2, ROS 1 bag, ULog, CSV with times, JSONL)"
+            f"{path}: not a recording that can be read (known: MCAP, rosbag2, ROS 1 bag, ULog, tlog, CSV with times, JSONL)"
         )
     return _reader(name)(path, topics, table)
 
@@ -106,6 +108,10 @@ def _reader(name: str) -> type[Recording]:
         from .ulog import UlogRecording
 
         return UlogRecording
+    if name == "tlog":
+        from .tlog import TlogRecording
+
+        return TlogRecording
     if name == "csv":
         from .csv import CsvRecording
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge_monitor.core.messages import Batch, Channel, Damage
+from edge_monitor.core.messages import Batch, Channel, Damage, topic_key
 from edge_monitor.core.samples import Cause
 from edge_monitor.errors import DamagedInputError
 
@@ -38,6 +38,7 @@ class ChannelTable:
 
     def __init__(self, topics: Collection[str] | None = None) -> None:
         self.topics = None if topics is None else frozenset(topics)
+        self._keys = {topic_key(topic, 0) for topic in topics or ()}
         self.channels: list[Channel] = []
         self.counts: dict[int, int] = {}
         self._known: dict[tuple[str, str, str, str, str, int], Channel] = {}
@@ -68,7 +69,10 @@ class ChannelTable:
         return channel, True
 
     def wants(self, channel: Channel) -> bool:
-        return self.topics is None or channel.topic in self.topics
+        """Whether a channel is asked for: its topic by name, or this instance of it (``battery_status[1]``)."""
+        if self.topics is None or channel.topic in self.topics:
+            return True
+        return topic_key(channel.topic, channel.instance) in self._keys
 
     def code(self, channel: Channel) -> int:
         """What the kernels' lookup tables hold for a channel: its id, or ``-2 - id`` where it is only counted."""
@@ -82,7 +86,7 @@ class Recording(ABC):
     ``position`` is the number of bytes read so far, of ``size``.
     """
 
-    format = ""  #: mcap, rosbag2-sqlite3, rosbag1, ulog, csv or jsonl
+    format = ""  #: mcap, rosbag2-sqlite3, rosbag1, ulog, tlog, csv or jsonl
     damaged_magic = False  #: the first bytes are not quite those of the format
 
     def __init__(self, path: Path, topics: Collection[str] | None = None, table: ChannelTable | None = None) -> None:
