@@ -47,7 +47,7 @@ def command(journal: Path, tape: Path, envelope: Path, risk: str | None, keys: t
             raise VerificationError(f"{journal}: does not verify; see 'edge-monitor journal verify {journal}'")
     found = read(tape)
     report = reexecute(loaded, found, records(journal))
-    if report.difference is None and not report.events:
+    if report.difference is None and not report.events and report.incident is None:
         raise DamagedInputError(f"{journal}: holds no event of this tape's run ({found.boot.hex()}); name its journal")
     document = as_document(report, found, bool(keys))
     if as_json:
