@@ -9,15 +9,14 @@ from __future__ import annotations
 import argparse
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from plane import STEPS_PER_SECOND, Plane, State, Targets, line_course, line_progress, wrap
-from recording import Recording
 from sensors import Sensors, flag, text
 
 START = 1_749_891_600_000_000_000  # 2025-06-14 09:00:00 UTC; fixed, so that two runs give the same bytes
@@ -131,11 +130,18 @@ class Vehicle:
                 self._publish(topic, self._values[topic], now)
 
 
+class Outlet(Protocol):
+    """Where messages go: a recording, or a monitor."""
+
+    def add(self, topic: str, message: Any, *, stamp: int, arrival: int) -> None:
+        """Take ``message``, published at ``stamp`` and to be received at ``arrival`` (ns since the epoch)."""
+
+
 class Flight:
     """The mission from the first leg to the stop on the runway, one 5 ms step at a time."""
 
-    def __init__(self, seed: int) -> None:
-        self.recording = Recording()
+    def __init__(self, seed: int, outlet: Outlet) -> None:
+        self._outlet = outlet
         self._latency = Random(seed + 1)
         self._sensors = Sensors(seed)
         self._plane = Plane(
@@ -149,8 +155,8 @@ class Flight:
         self._outside = False
         self._stopped: float | None = None
 
-    def run(self) -> None:
-        """Fly until five seconds after the plane is disarmed."""
+    def steps(self) -> Iterator[int]:
+        """Fly until five seconds after the plane is disarmed; yields the time (ns) after each step."""
         step = 0
         while self._stopped is None or step < (self._stopped + 5.0) * STEPS_PER_SECOND:
             seconds, now = step / STEPS_PER_SECOND, START + step * STEP
@@ -159,10 +165,11 @@ class Flight:
             self._narrate(state, seconds, now)
             self._vehicle.step(now)
             self._control(state, seconds)
+            yield now
             step += 1
 
     def _publish_state(self, topic: str, message: Any, now: int) -> None:
-        self.recording.add(topic, message, stamp=now, arrival=now + MILLISECOND)
+        self._outlet.add(topic, message, stamp=now, arrival=now + MILLISECOND)
 
     def _record(self, state: State, seconds: float, now: int) -> None:
         for topic, (rate, latency) in SENSOR_RATES.items():
@@ -174,7 +181,7 @@ class Flight:
                 if RADIO_DROPOUT[0] <= seconds < RADIO_DROPOUT[1]:
                     continue
                 arrival += LATE_ODOMETRY.get(seconds, 0)
-            self.recording.add(topic, message, stamp=now, arrival=arrival)
+            self._outlet.add(topic, message, stamp=now, arrival=arrival)
 
     def _measure(self, topic: str, state: State, seconds: float, now: int) -> Any:
         if topic == "/imu":
@@ -249,10 +256,13 @@ def _length(line: tuple[Point, Point]) -> float:
 
 def fly(path: Path, seed: int) -> None:
     """Fly the mission with ``seed`` and write the recording to ``path``."""
-    flight = Flight(seed)
-    flight.run()
+    from recording import Recording
+
+    recording = Recording()
+    for _ in Flight(seed, recording).steps():
+        pass
     tools = {name: version(name) for name in ("jsbsim", "mcap", "rosbags", "zstandard")}
-    flight.recording.write(path, {"name": "survey_flight", "seed": str(seed), **tools})
+    recording.write(path, {"name": "survey_flight", "seed": str(seed), **tools})
 
 
 def main() -> None:
