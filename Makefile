@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PYTHONPATH :=
 # Hash seeds and thread counts don't matter to results; a fixed hash seed makes failures repeat.
 export PYTHONHASHSEED := 0
@@ -18,10 +19,10 @@ install: $(STAMP) ## Make .venv with the package and its development tools
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,replay]'
+	$(PIP) --only-binary jsbsim --editable '.[dev,replay,sim]' || $(PIP) --editable '.[dev,replay]' # no JSBSim for this machine
 	@touch $(STAMP)
 
-demo: $(STAMP) ## Replay the recorded mission, write and verify its journal
+demo: $(STAMP) ## Fly a mission against the monitor's process, accept a handover, prove it all; writes build/demo
 	@$(BIN)/python replay/scenarios/demo.py
 
 test: $(STAMP) lint ## Style, types, import rules and the whole test suite
@@ -56,7 +57,7 @@ bench-calibration: $(STAMP) ## Is the false-alarm promise of drift checks kept? 
 	$(BIN)/python bench/calibration.py
 
 docs: $(STAMP) ## Rewrite the generated parts of README and docs
-	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/generate.py --slow
 
 plots: $(STAMP) ## Draw the figures of docs/checks anew, from the data that the code makes
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[docs]'

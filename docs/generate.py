@@ -1,7 +1,7 @@
 """Rewrites the generated parts of README and docs from code and commands: `make docs`. A test asserts that they are up to date.
 
 A generated part stands between `<!-- generated:NAME -->` and `<!-- end -->`; what a command really prints, between
-`<!-- output:NAME -->` and `<!-- end -->`.
+`<!-- output:NAME -->` and `<!-- end -->`. With ``--slow``, the demo's output too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import click
 
 ROOT = Path(__file__).resolve().parent.parent
 PART = re.compile(r"(<!-- (?:generated|output):([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BOOT = re.compile(r"[0-9a-f]{32}")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -208,6 +209,21 @@ def shortened(lines: list[str], most: int = 14) -> list[str]:
     return found[:-1]
 
 
+def demo() -> str:
+    """What the demo prints of the flight, its story and the proofs, at ten times real time; ids, which are random, are masked."""
+    command = [sys.executable, str(ROOT / "replay/scenarios/demo.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the demo ended with {done.returncode}: {done.stderr}")
+    _, _, flown = done.stdout.partition("The monitor starts")
+    story, _, rest = flown.partition("What was made to happen")
+    _, _, proofs = rest.partition("The journal proves")
+    told = f"The monitor starts{story}The journal proves{proofs.partition('All of it took')[0]}".rstrip()
+    return "```text\n" + BOOT.sub("<boot>", UUID.sub("<log id>", told)) + "\n```\n"
+
+
+#: Parts that take a minute: made when asked for, and held to what the demo prints by tests/test_demo.py.
+SLOW: dict[str, Callable[[], str]] = {"demo": demo}
 PARTS: dict[str, Callable[[], str]] = {
     "check-kinds": check_kinds,
     "exit-codes": exit_codes,
@@ -239,21 +255,21 @@ def files() -> list[Path]:
     return [ROOT / "README.md", ROOT / "edge_monitor/journal/FORMAT.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def rewritten(path: Path) -> str:
-    """The text of ``path`` with its generated parts made anew."""
+def rewritten(path: Path, slow: bool = False) -> str:
+    """The text of ``path`` with its generated parts made anew; the slow ones where asked for."""
 
     def replace(match: re.Match[str]) -> str:
-        text = part(match[2])
+        text = SLOW[match[2]]() if slow and match[2] in SLOW else part(match[2])
         return match[0] if text is None else match[1] + text + match[3]
 
     return PART.sub(replace, path.read_text(encoding="utf-8"))
 
 
-def main() -> int:
+def main(slow: bool) -> int:
     """Rewrite what differs; answers how many files did."""
     changed = 0
     for path in files():
-        text = rewritten(path)
+        text = rewritten(path, slow)
         if text != path.read_text(encoding="utf-8"):
             path.write_text(text, encoding="utf-8")
             print(f"rewrote {path.relative_to(ROOT)}")
@@ -262,5 +278,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    main()
+    main("--slow" in sys.argv[1:])
     sys.exit(0)

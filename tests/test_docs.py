@@ -53,7 +53,7 @@ def test_every_marker_has_a_generator_and_an_end(generate: ModuleType) -> None:
         names = re.findall(r"<!-- (?:generated|output):([\w-]+) -->", text)
         assert len(names) == text.count("<!-- end -->") == len(generate.PART.findall(text)), path
         count += len(names)
-        assert all(generate.part(name) is not None for name in names), path
+        assert all(name in generate.SLOW or generate.part(name) is not None for name in names), path
     assert count > 20
 
 

@@ -1,4 +1,4 @@
-"""The people of the demo: who proposes and approves the envelope, and a pilot who does by script what a pilot does at a terminal."""
+"""The people of the demo: who proposes and approves the envelope, and a pilot who does by script what one does at a terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import BenchError
+from rig import RigError, uninterrupted
 
 BIN = Path(sys.executable).parent
 #: Id in the people file: (name, roles).
@@ -23,69 +23,82 @@ PILOT = "olivia"
 
 def people_file(keys: dict[str, str]) -> str:
     """The people file; ``keys``: public keys by id."""
-    rows = [f"  {id_}: {{name: '{name}', roles: [{roles}], keys: [{keys[id_]}]}}" for id_, (name, roles) in PEOPLE.items()]
+    rows = [
+        f"  {id_}: {{name: '{name}', roles: [{roles}], keys: [{keys[id_]}]}}" for id_, (name, roles) in PEOPLE.items()
+    ]
     return "\n".join(["edge_monitor_people: 1", "people:", *rows, ""])
 
 
 class Pilot:
-    """Hears what the monitor says. Asks it for autonomy while command is hers and takeoff is GO; accepts, signed, the first
-    demand to take over, and is away at the second."""
+    """Hears what the monitor says. Asks it for autonomy while command is hers and takeoff is GO, and signs for that once it is
+    done; accepts, signed, the first demand to take over, and is away at the second."""
 
     def __init__(self, folder: Path, control: str, say: Callable[[str], None]) -> None:
         """``control``: the monitor's address for requests; ``say``: is told what she does."""
         self._own = ["--person", PILOT, "--control", control]
-        self._key = str(folder / f"{PILOT}.key")
+        self._key = ["--key", str(folder / f"{PILOT}.key")]
         self._say = say
         self._commands = ""
         self._takeoff = False
-        self._asked = 0
-        self._demands = 0
-        self._acts: deque[list[str]] = deque()
+        self._asked = self._demands = 0
+        self._urgent: deque[list[str]] = deque()
+        self._later: deque[list[str]] = deque()
         self._act: subprocess.Popen[str] | None = None
+        self._is_urgent = False
 
     def hear(self, event: dict[str, Any]) -> None:
         """An event of the monitor."""
-        if event["type"] == "authority.changed":
+        kind, subject = event["type"], event["subject"]
+        if kind == "authority.changed":
             self._commands = event["to"]
-        elif event["type"] in ("gate.go", "gate.no_go") and event["subject"] == "takeoff":
-            self._takeoff = event["type"] == "gate.go"
-        elif event["type"] == "handover.requested" and event["handover"]["demand"]:
+        elif kind in ("gate.go", "gate.no_go") and subject == "takeoff":
+            self._takeoff = kind == "gate.go"
+        elif kind == "handover.requested" and event["handover"]["demand"]:
             self._demands += 1
             if self._demands == 1:
-                self._acts.append(["accept", "--key", self._key])
+                self._urgent.append(["accept", "--id", subject, *self._key])
+            return
+        elif kind == "handover.completed" and event.get("attestation") == "pending":
+            self._later.append(["accept", "--id", subject, *self._key])
             return
         else:
             return
-        if self._commands == "human" and self._takeoff and not self._acts and self._act is None:
+        if self._commands == "human" and self._takeoff:
             self._asked += 1
             why = "ready for the survey" if self._asked == 1 else "the pitot tube is free again"
-            self._acts.append(["request", "--to", "autonomy", "--id", f"{PILOT}-{self._asked}", "--reason", why])
+            self._urgent.append(["request", "--to", "autonomy", "--id", f"{PILOT}-{self._asked}", "--reason", why])
 
-    @property
-    def busy(self) -> bool:
-        """Whether she is at it: she acts in real time."""
-        return self._act is not None
+    def is_busy(self, late: bool = False) -> bool:
+        """Go on with what she does; answers whether she is at something that cannot wait (``late``: at anything).
 
-    def look(self) -> None:
-        """Go on with what she does. Raises ``BenchError`` where the monitor refuses it."""
+        Raises ``RigError`` where the monitor refuses it.
+        """
         if self._act is not None and self._act.poll() is not None:
             told, _ = self._act.communicate()
             code, self._act = self._act.returncode, None
             if code:
-                raise BenchError(f"{PILOT}'s command ended with {code}: {told.strip()}")
+                raise RigError(f"{PILOT}'s command ended with {code}: {told.strip()}")
             self._say(told.strip())
-        if self._act is None and self._acts:
-            words = ["operator", *self._acts.popleft()]
+        if self._act is None and (self._urgent or self._later):
+            self._is_urgent = bool(self._urgent)
+            words = ["operator", *(self._urgent or self._later).popleft()]
             self._say(f"$ edge-monitor {_quoted(words)} --person {PILOT}")
-            self._act = subprocess.Popen(
-                [BIN / "edge-monitor", *words, *self._own], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            )
+            with uninterrupted():
+                self._act = subprocess.Popen(
+                    [BIN / "edge-monitor", *words, *self._own],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+        acting = self._act is not None
+        return (acting and (self._is_urgent or late)) or bool(self._urgent)
 
     def leave(self) -> None:
         """End what she has begun."""
-        if self._act is not None:
-            self._act.kill()
-            self._act.communicate()
+        with uninterrupted():
+            if self._act is not None:
+                self._act.kill()
+                self._act.communicate()
 
 
 def _quoted(words: Sequence[str]) -> str:

@@ -1,169 +1,280 @@
-"""The demo: replay the recorded survey flight, hold what was found against what was made to happen, sign, verify, forge.
+"""The demo: a monitor's process, a plane flown against it, a pilot who accepts, and the proof of all that was said.
 
-`--record` writes `survey_flight.events.json` anew, after a wanted change of the envelope or the flight.
+JSBSim flies ten times as fast as real, in the time that the flight itself tells (docs/live.md); where it is not installed,
+the recorded flight is played over the same sockets.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-SCENARIOS = ROOT / "replay" / "scenarios"
-EXPECTED = SCENARIOS / "survey_flight.events.json"
-BUILD = ROOT / "build" / "demo"
-BIN = Path(sys.executable).parent
+import numpy as np
+import signs
+import story
+import stream
+from crew import BIN, PEOPLE, Pilot, people_file
+from rig import Pace, Rig, RigError
+
+from edge_monitor import envelope as envelopes
+from edge_monitor.core.samples import FLAG_CAUSE, SAMPLE
+from edge_monitor.errors import EdgeMonitorError
+from edge_monitor.tape import Kind, Ring, read
+
+ROOT = signs.SCENARIOS.parent.parent
+RECORDING = signs.SCENARIOS / "survey_flight.mcap"
+ENVELOPE = "survey_plane.yaml"
+STEP = 60  #: s of the flight between signs of life
+LONGEST = "600"  #: s after which the monitor ends by itself, whatever became of the demo
 
 TRY_NEXT = """
 What to try next
+  what was decided          .venv/bin/edge-monitor journal show build/demo/journal.db --type gate
+  prove one record          .venv/bin/edge-monitor journal proof build/demo/journal.db 10
   another risk profile      .venv/bin/edge-replay run replay/scenarios/survey_flight.mcap -e configs/survey_plane.yaml --risk high
   limits from data          .venv/bin/edge-replay check replay/scenarios/survey_flight.mcap -e configs/survey_plane.yaml
   your own recording        .venv/bin/edge-replay info YOUR_RECORDING      (MCAP, rosbag2, ROS 1 bag, ULog, CSV, JSONL)
   your own envelope         copy configs/survey_plane.yaml, change a limit:  .venv/bin/edge-monitor check YOURS.yaml
-  prove one record          .venv/bin/edge-monitor journal proof build/demo/mission.db 10
-  how to read all this      replay/README.md
-"""
-
-# The kinds of event that survey_flight.events.json holds, first passes of each check excepted.
-COMPARED = ("check.fail", "check.pass", "gate.", "authority.changed", "failsafe.", "input.")
+  how to read all this      replay/README.md, docs/live.md, docs/handover.md"""
 
 
-@dataclass(frozen=True)
-class Sign:
-    """The event by which an injected incident must show, at most ``within`` seconds after it began. Written by hand."""
-
-    what: str  #: of survey_flight.expected.json
-    t: float  #: likewise ``t_s``
-    type: str  #: empty: nothing must change
-    subject: str = ""
-    within: float = 0.0
-    why: str = ""
-
-
-#: From the schedule of the flight and the limits of configs/survey_plane.yaml; not from what the monitor says.
-SIGNS = (
-    Sign("turbulence", 0.0, "", why="within limits: nothing may fire"),
-    Sign("mode", 18.021, "authority.changed", "authority"),
-    Sign("late_message", 60.187, "check.fail", "odom_latency", why="limit 0.1 s"),
-    Sign("airspeed_frozen", 80.0, "", why="the value stays plausible for these 6 s"),
-    # 10 m/s apart at 2 m/s a second, 5 m/s of wind and turbulence against it, half a second of debounce.
-    Sign("airspeed_sinking", 86.0, "check.fail", "airspeed_agrees", 8.0),
-    Sign("airspeed_nan", 98.0, "check.fail", "airspeed_valid", 0.1, "one period of 10 Hz"),
-    Sign("mode", 104.021, "authority.changed", "authority"),
-    Sign("mode", 126.021, "authority.changed", "authority"),
-    Sign("late_message", 150.246, "check.fail", "odom_latency"),
-    Sign("geofence_excursion", 176.447, "check.fail", "fence", 0.2, "one period of 5 Hz"),
-    Sign("radio_dropout", 239.906, "check.fail", "odom_alive", 1.0, "the limit itself"),
-    Sign("failsafe", 243.011, "failsafe.start", "failsafe"),
-    Sign("mode", 243.021, "authority.changed", "authority"),
-    Sign("intention", 262.021, "", why="autonomy has been in command since the failsafe's end"),
-    Sign("mode", 305.056, "", why="who commands does not change"),
-    Sign("disarmed", 352.941, "authority.changed", "authority"),
-)
-
-
-def tell(*arguments: str, expect: int = 0) -> None:
-    """Show a command, run it, and stop the demo when it does not end as it should."""
-    print(f"\n$ {' '.join(arguments)}", flush=True)
-    code = subprocess.run([BIN / arguments[0], *arguments[1:]], cwd=ROOT, check=False).returncode
+def tell(*words: str | Path, expect: int = 0, quiet: bool = False) -> None:
+    """Show a command of ours, run it, and stop the demo when it does not end as it should. ``quiet``: not what it prints."""
+    arguments = [str(word) for word in words]
+    shown = " ".join(f"'{word}'" if " " in word else word for word in arguments)
+    print(f"$ {shown}", flush=True)
+    where = subprocess.DEVNULL if quiet else None
+    code = subprocess.run([BIN / arguments[0], *arguments[1:]], stdout=where, check=False).returncode
     if code != expect:
-        sys.exit(f"demo: '{' '.join(arguments)}' ended with {code}, expected {expect}")
+        raise RigError(f"'{shown}' ended with {code}, expected {expect}")
 
 
-def compared(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is expected of a replay: type, subject and time of the events that matter, in order."""
-    passed: set[str] = set()
-    found = []
-    for event in events:
-        first = event["type"] == "check.pass" and event["subject"] not in passed
-        if first:
-            passed.add(event["subject"])
-        if event["type"].startswith(COMPARED) and not first:
-            found.append({"type": event["type"], "subject": event["subject"], "t_ns": event["t_ns"]})
-    return found
+def say(line: str) -> None:
+    """Print at once."""
+    print(line, flush=True)
 
 
-def sign_of(sign: Sign, events: list[dict[str, Any]], start: int) -> dict[str, Any] | None:
-    """The event that shows an incident, no sooner than it and within the time allowed (both to the millisecond)."""
-    for event in events:
-        delay = (event["t_ns"] - start) / 1e9 - sign.t
-        if (event["type"], event["subject"]) == (sign.type, sign.subject) and -0.001 < delay < sign.within + 0.001:
-            return event
-    return None
-
-
-def story(events: list[dict[str, Any]]) -> None:
-    """Print what was made to happen beside what the monitor said; stop the demo where a sign is missing."""
-    truth = json.loads((SCENARIOS / "survey_flight.expected.json").read_text())
-    print("\nWhat was made to happen, and by what the monitor showed it")
-    for sign, injected in zip(SIGNS, truth["injected"], strict=True):
-        print(f"\n{sign.t:9.3f} s  {injected['detail']}")
-        if not sign.type:
-            print(f"{'':13}no event: {sign.why}")
-            continue
-        event = sign_of(sign, events, truth["start_ns"])
-        if event is None:
-            sys.exit(f"demo: no {sign.type} of {sign.subject} within {sign.within} s")
-        delay = max(0.0, (event["t_ns"] - truth["start_ns"]) / 1e9 - sign.t)
-        after = "at once" if delay < 0.001 else f"{delay:.3f} s later"
-        print(f"{'':13}{after}: {event['type']} {event['subject']}{words(event)}")
-
-
-def words(event: dict[str, Any]) -> str:
-    """What an event says, in short."""
-    if event["type"] == "authority.changed":
-        return f", {event['from']} → {event['to']}: {event['cause']}"
-    if event.get("value") is not None and event.get("limit") is not None:
-        return f", {event['value']:.4g} {event['unit']} against a limit of {event['limit']:.4g}"
-    return f", {event['cause']}" if event["cause"] else ""
-
-
-def forge(genuine: Path, forged: Path) -> None:
-    """A copy of the journal in which the robot, not the pilot, took over: five letters in the file."""
-    data = genuine.read_bytes()
-    if data.count(b"Pilot took over") != data.count(b"Pilot took over using sticks") or b"Pilot took" not in data:
-        sys.exit("demo: the journal does not hold the takeover's reason")
-    forged.write_bytes(data.replace(b"Pilot took over", b"Robot took over"))
-
-
-def main() -> None:
-    """Run the demo; everything it writes goes to build/demo."""
-    shutil.rmtree(BUILD, ignore_errors=True)
-    BUILD.mkdir(parents=True)
-    out = os.path.relpath(BUILD, ROOT)
-    print(
-        "A survey flight of six minutes: turbulence, a blocked pitot tube, a pilot's takeover, a fence breached, a lost\n"
-        "link. First, kernels are compiled (once), and the robot gets a key."
-    )
-    tell("edge-monitor", "warm", "configs/survey_plane.yaml")
-    tell("edge-monitor", "keys", "new", "demo-robot", "--dir", out)
-    print("\nThe recording against the envelope, every event into a signed journal:")
+def sign_envelope(out: Path) -> None:
+    """Keys for the robot and three people; the envelope, proposed by one and approved by another."""
+    for name in ("robot", *PEOPLE):
+        tell("edge-monitor", "keys", "new", name, "--dir", out, quiet=True)
+    people, envelope = out / "people.yaml", out / ENVELOPE
+    people.write_text(people_file({name: (out / f"{name}.pub").read_text("utf-8").strip() for name in PEOPLE}))
+    shutil.copy(ROOT / "configs" / ENVELOPE, envelope)
+    common = ("--people", people)
     tell(
-        "edge-replay", "run", "replay/scenarios/survey_flight.mcap", "--envelope", "configs/survey_plane.yaml",
-        "--journal", f"{out}/mission.db", "--key", f"{out}/demo-robot.key", "--jsonl", f"{out}/events.jsonl",
+        "edge-monitor",
+        "envelope",
+        "sign",
+        envelope,
+        "--key",
+        out / "alice.key",
+        "--person",
+        "alice",
+        *common,
+        quiet=True,
+    )
+    tell(
+        "edge-monitor", "envelope", "approve", envelope, "--key", out / "bob.key", "--person", "bob", *common,
+        "--ticket", "DEMO-7", "--reason", "Looked at the flight of 14 June", "--expires", "1d",
     )  # fmt: skip
-    events = [json.loads(line) for line in (BUILD / "events.jsonl").read_text().splitlines()]
-    found = compared(events)
-    if "--record" in sys.argv[1:]:
-        EXPECTED.write_text("[\n" + ",\n".join(f"  {json.dumps(event)}" for event in found) + "\n]\n")
-        print(f"\nwrote {EXPECTED.relative_to(ROOT)}")
-    story(events)
-    if found != json.loads(EXPECTED.read_text()):
-        sys.exit(f"demo: the events differ from {EXPECTED.relative_to(ROOT)}")
-    print(f"\nAll {len(found)} events are those of {EXPECTED.name}, at the same nanoseconds.")
-    print("\nThe journal proves what was said, and by whom:")
-    tell("edge-monitor", "journal", "verify", f"{out}/mission.db", "--key", f"{out}/demo-robot.pub")
-    print("\nNow someone changes it: the robot, not the pilot, took over (five letters in a copy of the file).")
-    forge(BUILD / "mission.db", BUILD / "forged.db")
-    tell("edge-monitor", "journal", "verify", f"{out}/forged.db", "--key", f"{out}/demo-robot.pub", expect=5)
-    print(TRY_NEXT.rstrip())
+
+
+def ticks(play: bool) -> tuple[Iterator[stream.Tick], str, bool]:
+    """The flight, what is said of it, and whether it must be the recorded one to the nanosecond."""
+    recorded = signs.TRUTH["jsbsim"]
+    if not play:
+        try:
+            flown = stream.simulated(signs.TRUTH["seed"])
+            first = next(flown)
+        except ImportError:
+            say(
+                "JSBSim is not installed here (pip install 'edge-monitor[sim]'): the recorded flight is played instead."
+            )
+        else:
+            here = version("jsbsim")
+            same = here == recorded
+            other = "" if same else f"; the recording is of {recorded}, so that events differ by a little"
+            return chain([first], flown), f"JSBSim {here} flies{other}", same
+    return stream.recorded(RECORDING), "the recorded flight is played", True
+
+
+def fly(out: Path, rate: float, until: float, play: bool) -> tuple[int, bool]:
+    """The flight against the monitor; answers when it ended (ns), and whether it was to be the recorded one."""
+    flight, what, same = ticks(play)
+    command = [
+        "edge-monitor", "run", "--envelope", out / ENVELOPE, "--people", out / "people.yaml",
+        "--journal", out / "journal.db", "--key", out / "robot.key", "--tapes", out / "tapes", "--tape-size", "32",
+        "--for", LONGEST,
+    ]  # fmt: skip
+    say(f"$ {' '.join(map(str, command))} …")
+    with Rig(out, [BIN / str(command[0]), *map(str, command[1:])]) as rig:
+        pilot = Pilot(out, rig.control, lambda line: say(f"{'':12}{line}"))
+        try:
+            first = next(tick for tick in flight if tick[1])
+            rig.begin(first[1][0].t)
+            speed = f"{rate:g} times as fast as real" if math.isfinite(rate) else "as fast as it goes"
+            say(f"{what}, {speed}, and in real time while the pilot is asked:")
+            pace, shown = Pace(rate), STEP
+            for now, messages in chain([first], flight):
+                if now >= signs.START + until * 1e9:
+                    break
+                for event in rig.send(now, messages):
+                    pilot.hear(event)
+                    line = story.progress(event)
+                    if line:
+                        say(line)
+                pace.human(pilot.is_busy)
+                pace.wait(now)
+                if story.seconds(now) >= shown:
+                    say(f"{shown:+8.1f} s  …")
+                    shown += STEP
+            while pilot.is_busy(late=True):
+                time.sleep(0.02)
+            for event in rig.end(now):
+                line = story.progress(event)
+                if line:
+                    say(line)
+        finally:
+            pilot.leave()
+    return now, same
+
+
+def change_one_sample(tape: Path, forged: Path) -> str:
+    """A copy of a tape, whole in itself, in which one reading of the pitot tube is 10 m/s higher; answers which."""
+    envelope = envelopes.load(tape.parent.parent / ENVELOPE)
+    airspeed = [signal.name for signal in envelope.signals].index("airspeed")
+    found = read(tape)
+    ring = Ring(forged, boot=found.boot, envelope=found.envelope, plan=found.plan, size=32 << 20)
+    changed = ""
+    for block in found.blocks:
+        t = 0
+        for item in block.entries():
+            payload = item.payload
+            if item.kind == Kind.ITEMS:
+                rows = np.frombuffer(bytearray(payload), SAMPLE)
+                t = int(rows["t"][-1])
+                late = np.flatnonzero(
+                    (rows["signal"] == airspeed)
+                    & (rows["t"] >= signs.START + 92 * 10**9)
+                    & (rows["flags"] & FLAG_CAUSE == 0)
+                )
+                if len(late) and not changed:
+                    row, at = rows[late[0]], story.seconds(int(rows["t"][late[0]]))
+                    changed = f"the airspeed of {at:+.3f} s, from {row['value']:g} to {row['value'] + 10:g} m/s"
+                    row["value"] += 10
+                    payload = rows.tobytes()
+            if item.kind == Kind.SNAPSHOT:
+                ring.turn(payload, t)
+            else:
+                ring.append(item.kind, payload, t)
+    ring.close()
+    return changed
+
+
+def prove(out: Path, end: int, same: bool) -> None:
+    """The journal verifies, the incident comes out of the black box again bit for bit, and a changed tape is found."""
+    journal, envelope, key = out / "journal.db", out / ENVELOPE, out / "robot.pub"
+    (tape,) = (out / "tapes").glob("*.tape")
+    forged = out / "forged.tape"
+    say("\nThe journal proves what was said, and by whom:")
+    tell("edge-monitor", "journal", "verify", journal, "--key", key)
+    say("\nThe black box makes every decision again:")
+    tell("edge-replay", "reexecute", journal, tape, "--envelope", envelope, "--key", key)
+    say(f"\nNow someone changes one sample of the tape: {change_one_sample(tape, forged)}.")
+    tell("edge-replay", "reexecute", journal, forged, "--envelope", envelope, "--key", key, expect=5)
+    until = end - 10**9
+    found = [event for event in signs.compared(story.read(journal)) if event["t_ns"] < until]
+    expected = signs.expected(until)
+    if found == expected:
+        say(
+            f"\nLive as in a replay: the {len(found)} breaches, decisions and changes of command are those of "
+            f"{signs.EXPECTED.name},\nat the same nanoseconds."
+        )
+    elif same:
+        raise RigError(f"the events differ from {signs.EXPECTED.relative_to(ROOT)}: {_difference(found, expected)}")
+
+
+def _difference(found: list[signs.Event], expected: list[signs.Event]) -> str:
+    for number, event in enumerate(expected):
+        if number >= len(found) or found[number] != event:
+            return f"number {number} is {found[number] if number < len(found) else 'missing'}, not {event}"
+    return f"{found[len(expected)]} should not be there"
+
+
+def demonstrate(out: Path, rate: float, until: float, play: bool) -> None:
+    """Fly and tell. Raises ``EdgeMonitorError``."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    say(
+        "A survey flight of six minutes: turbulence, a blocked pitot tube, a takeover, a fence breached, a lost link.\n"
+        "First, kernels are compiled: once for each version of the core, a minute or two."
+    )
+    tell("edge-monitor", "warm", f"configs/{ENVELOPE}")
+    begun = time.monotonic()
+    say("\nKeys, and an envelope that one person proposes and another approves:")
+    sign_envelope(out)
+    say("\nThe monitor starts, and the plane flies:")
+    end, same = fly(out, rate, until, play)
+    events = story.read(out / "journal.db")
+    for title, lines in (
+        ("Who was in command, and what was withheld meanwhile", story.command(events, end)),
+        ("Handovers", story.handovers(events)),
+        ("What was made to happen, and by what the monitor showed it", story.incidents(events, end)),
+    ):
+        say(f"\n{title}")
+        for line in lines:
+            say(line)
+    prove(out, end, same)
+    say(f"\nAll of it took {time.monotonic() - begun:.0f} s, the compilation aside.")
+
+
+def record() -> None:
+    """Write `survey_flight.events.json` anew from a replay, after a wanted change of the envelope or the flight."""
+    from edge_replay.replay import replay
+
+    events = replay(RECORDING, envelopes.load(ROOT / "configs" / ENVELOPE)).events
+    found = signs.compared([event.document() for event in events])
+    signs.EXPECTED.write_text("[\n" + ",\n".join(f"  {json.dumps(event)}" for event in found) + "\n]\n")
+    print(f"wrote {signs.EXPECTED.relative_to(ROOT)}")
+
+
+def main() -> int:
+    """Run the demo; everything it writes goes to build/demo."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rate", type=float, default=10.0, help="times real time; 0: as fast as it goes (default 10)")
+    parser.add_argument("--until", type=float, default=math.inf, help="seconds of the flight after which it ends")
+    parser.add_argument("--play", action="store_true", help="play the recorded flight, JSBSim or not")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "demo", help="folder that is made anew")
+    parser.add_argument("--record", action="store_true", help="write survey_flight.events.json anew, and nothing else")
+    arguments = parser.parse_args()
+    os.chdir(ROOT)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside, it ends its processes too
+    try:
+        if arguments.record:
+            record()
+        else:
+            out = Path(os.path.relpath(arguments.out.resolve()))
+            demonstrate(out, arguments.rate or math.inf, arguments.until, arguments.play)
+            print(TRY_NEXT)
+    except EdgeMonitorError as error:
+        sys.exit(f"demo: {error}")
+    except KeyboardInterrupt:
+        print("\ndemo: stopped, and the monitor with it", file=sys.stderr)
+        return 130
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
