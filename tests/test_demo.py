@@ -178,8 +178,8 @@ def test_the_demo_runs(scenarios: Path, root: Path, tmp_path: Path) -> None:
     assert shown is not None
     known = {masked(line) for line in shown[1].splitlines()}
     folder = os.path.relpath(tmp_path / "demo", root)
-    told = f"The monitor starts{printed.partition('The monitor starts')[2].partition('What was made')[0]}{proofs}"
-    lines = told.partition("What to try next")[0].replace(folder, "build/demo").splitlines()
+    told = printed.partition("The monitor starts")[2].partition("What was made")[0] + proofs.partition("\n")[2]
+    lines = told.partition("All of it took")[0].replace(folder, "build/demo").splitlines()[1:]
     anew = [
         line
         for line in lines
