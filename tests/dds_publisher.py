@@ -41,8 +41,7 @@ def main() -> None:
             participant, writers = Participant(order["domain"]), {}
         elif order["do"] == "open":
             assert participant is not None
-            user_data = f"typehash={order['hash']};".encode() if order["hash"] else b""
-            writers[name] = participant.writer(order["topic"], order["type"], Qos(**order["qos"]), user_data)
+            writers[name] = participant.writer(order["topic"], order["type"], Qos(**order["qos"]), order["hash"])
         elif order["do"] == "send":
             assert writers[name].write(bytes.fromhex(order["message"]))
         elif order["do"] == "flood":

@@ -139,11 +139,12 @@ class Listener:
         asked: dict[str, Delivery] | None = None,
         limits: Limits = LIMITS,
         folders: list[Path] | None = None,
+        wall: Callable[[], int] = time.time_ns,
     ) -> None:
         topics = {signal.topic: signal.type for signal in signals}
         wanted = [Wanted(topic, kind, (asked or {}).get(topic, Delivery())) for topic, kind in topics.items()]
         clock = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME)  # noqa: E731
-        self.source = DdsSource(Participant(domain), wanted, clock, limits, Definitions(folders or []))
+        self.source = DdsSource(Participant(domain), wanted, clock, limits, Definitions(folders or []), wall)
         self.extractor = Extractor(signals)
         self.channels: list[Channel] = []
         self.values: dict[str, list[float]] = {signal.name: [] for signal in signals}

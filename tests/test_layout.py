@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +223,15 @@ def test_a_stamp_is_latency_in_integer_nanoseconds() -> None:
     assert samples["value"][::2][0] == 1e-9
     assert causes(samples[::2]) == [Cause.NONE, Cause.INVALID, Cause.INVALID]
     assert samples["value"][1::2].tolist() == [1_700_000_000, 0, 5]
+
+
+def test_a_stamp_may_be_on_another_clock() -> None:
+    """A channel says how far the clock of its stamps is ahead of the receive times."""
+    extractor = Extractor(signals("header.stamp"))
+    t, offset = 5_000_000_003, 1_700_000_000_000_000_000
+    assert extractor.add_channel(replace(channel(STAMPED), stamp_offset=offset)) == []
+    body = struct.pack("<iIIB", 1_700_000_005, 1, 1, 0)
+    assert extractor.extract(batch(body, t=t))["value"].tolist() == [2e-9]
 
 
 def test_latency_is_unknown_without_receive_times() -> None:

@@ -329,6 +329,26 @@ def test_a_missing_value_is_nan_not_a_number(world: World) -> None:
     assert listener.values["x"][-1] == 4.0 and all(math.isnan(value) for value in listener.values["x"][:-1])
 
 
+def test_latency_is_measured_on_the_clock_of_the_stamps(world: World) -> None:
+    """A stamp on the wall clock is held against the wall clock; when that steps, so do latencies, and time does not."""
+    kind = "geometry_msgs/msg/TwistStamped"
+    step = [0]
+    send = world.publisher.open("/x", kind)
+    signal = Signal("age", "/x", "header.stamp", kind)
+    listener = world.listen(signal, wall=lambda: time.time_ns() + step[0])
+    listener.until(lambda: listener.matched("/x"))
+    time.sleep(0.2)
+    for expected in (0, 3600):
+        step[0] = expected * S
+        listener.for_(0.05)
+        now = time.time_ns()
+        stamp = message("builtin_interfaces/msg/Time", sec=now // S, nanosec=now % S)
+        send(serialized(kind, header=message("std_msgs/msg/Header", stamp=stamp)))
+        listener.until(lambda: listener.values["age"])
+        assert 0 <= listener.values["age"].pop() - expected < 5
+    assert [channel.id for channel in listener.channels] == [0, 0]
+
+
 def test_domains_and_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     """``dds`` is the environment's domain; what is no domain is refused in one line."""
     from edge_monitor.errors import UsageError

@@ -105,13 +105,13 @@ class Participant:
                 found.append(_publication(key, endpoint) if infos[i].valid else Gone(key))
             library().dds_return_loan(self._announced, samples, count)
 
-    def reader(self, topic: str, type_name: str, qos: Qos, eventfd: int) -> Reader:
+    def reader(self, topic: str, type_name: str, qos: Qos, eventfd: int, type_hash: str = "") -> Reader:
         """A reader of serialized messages; ``eventfd`` is rung when some come. Names as DDS has them."""
-        return Reader(self, topic, type_name, qos, eventfd)
+        return Reader(self, topic, type_name, qos, eventfd, type_hash)
 
-    def writer(self, topic: str, type_name: str, qos: Qos, user_data: bytes = b"") -> Writer:
+    def writer(self, topic: str, type_name: str, qos: Qos, type_hash: str = "") -> Writer:
         """A writer of serialized messages."""
-        return Writer(self, topic, type_name, qos, user_data)
+        return Writer(self, topic, type_name, qos, type_hash)
 
     def topic(self, name: str, type_name: str) -> int:
         """A handle of a topic of its own."""
@@ -126,7 +126,9 @@ class Participant:
 class Reader:
     """Takes serialized messages of one topic."""
 
-    def __init__(self, participant: Participant, topic: str, type_name: str, qos: Qos, eventfd: int) -> None:
+    def __init__(
+        self, participant: Participant, topic: str, type_name: str, qos: Qos, eventfd: int, type_hash: str
+    ) -> None:
         from .taking import BELL, load  # machine code, which who only publishes can do without
 
         self.qos, self.type = qos, type_name
@@ -136,7 +138,7 @@ class Reader:
         self._topic = participant.topic(topic, type_name)
         listener = library().dds_create_listener(None)
         library().dds_lset_data_available_arg(listener, load(), self.bell.ctypes.data, True)
-        with _qos(qos) as handle:
+        with _qos(qos, type_hash) as handle:
             self.handle = _made(library().dds_create_reader(participant.handle, self._topic, handle, listener), topic)
         library().dds_delete_listener(listener)
 
@@ -195,9 +197,9 @@ class Reader:
 class Writer:
     """Publishes serialized messages on one topic."""
 
-    def __init__(self, participant: Participant, topic: str, type_name: str, qos: Qos, user_data: bytes) -> None:
+    def __init__(self, participant: Participant, topic: str, type_name: str, qos: Qos, type_hash: str) -> None:
         self._topic = participant.topic(topic, type_name)
-        with _qos(qos, user_data) as handle:
+        with _qos(qos, type_hash) as handle:
             self.handle = _made(library().dds_create_writer(participant.handle, self._topic, handle, None), topic)
         self._type = c.c_void_p()
         library().dds_get_entity_sertype(self._topic, c.byref(self._type))
@@ -220,7 +222,7 @@ HELP = "check CYCLONEDDS_URI and the network: is its interface up, and are fewer
 class _qos:  # noqa: N801  a context
     """A C object of a :class:`Qos`, for as long as it is needed."""
 
-    def __init__(self, qos: Qos, user_data: bytes = b"") -> None:
+    def __init__(self, qos: Qos, type_hash: str) -> None:
         lib = library()
         self._handle = handle = lib.dds_create_qos()
         lib.dds_qset_history(handle, 0, qos.depth)
@@ -230,7 +232,8 @@ class _qos:  # noqa: N801  a context
             lib.dds_qset_deadline(handle, qos.deadline)
         if qos.lease:
             lib.dds_qset_liveliness(handle, 2, qos.lease)
-        if user_data:
+        if type_hash:
+            user_data = f"typehash={type_hash};".encode()
             lib.dds_qset_userdata(handle, user_data, len(user_data))
 
     def __enter__(self) -> Any:

@@ -75,7 +75,12 @@ def open_sources(
             topics = [one.topic for one in wanted]
             sources.append(ZmqSource(endpoints, topics, clock, curve=curve, allow_plain=plain, beside=beside))
             stack.callback(sources[-1].close)
-        for domain in dict.fromkeys(address.rest for address in addresses if address.kind == "dds"):
+        domains = dict.fromkeys(address.rest for address in addresses if address.kind == "dds")
+        if domains and beside:
+            raise UsageError(
+                "--sim-time: a simulator tells its time over ZeroMQ only, where nothing overtakes it; leave out dds"
+            )
+        for domain in domains:
             sources.append(_dds(int(domain), wanted, clock, messages))
             stack.callback(sources[-1].close)
         for address in vehicles:

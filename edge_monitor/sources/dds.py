@@ -9,8 +9,10 @@ version of it, QoS that does not fit; it becomes the cause of the topic's signal
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from edge_monitor.core.messages import Batch, Channel, Damage
 from edge_monitor.core.samples import Cause
@@ -24,6 +26,7 @@ from .topics import SECOND, Counts, Limits, Status, Topic
 from .wanted import Wanted
 
 CARE = 10_000_000  #: ns between looks at the health of topics
+STEP = 5_000_000  #: ns by which the clock of stamps must step to be measured anew
 DEPTH = 2_000  #: messages that wait in a reader's queue
 BULK_DEPTH = 8  #: the same of images and clouds, so that a stall costs little memory
 BULK = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/PointCloud2")
@@ -96,10 +99,12 @@ class DdsSource:
         clock: Callable[[], int],
         limits: Limits = LIMITS,
         definitions: Definitions | None = None,
+        wall: Callable[[], int] = time.time_ns,
     ) -> None:
-        """``participant`` belongs to this object from now on. ``clock``: ns on CLOCK_BOOTTIME."""
+        """``participant`` belongs to this object from now on. ``clock``: ns on CLOCK_BOOTTIME; ``wall``: on the clock of the
+        publishers' stamps, which measures latencies and nothing else."""
         self.participant = participant
-        self._clock = clock
+        self._clock, self._wall = clock, wall
         self._limits = limits
         self._definitions = definitions or Definitions()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -107,12 +112,13 @@ class DdsSource:
         self._subscriptions = {one.topic: Subscription(one, limits) for one in wanted}
         self._by_name = {dds_topic(n): s for n, s in self._subscriptions.items() if is_topic(n)}
         self._names: dict[bytes, str] = {}  # of all topics that are published, by key of the publisher
-        self._channels: dict[tuple[str, str, str], int] = {}
+        self._channels: dict[tuple[str, str, str], Channel] = {}
         self._new: list[Channel] = []
         self._status: list[Status] = []
         self._damage: list[Damage] = []
         self.now = clock()  #: time of the newest message or look, ns
         self._begun, self._cared = self.now, 0
+        self._offset = wall() - self.now
         for subscription in self._by_name.values():
             if subscription.type:
                 self._read(subscription, subscription.type)
@@ -220,6 +226,11 @@ class DdsSource:
     def _care(self, now: int) -> None:
         """Look at who publishes, and tell which topics have healed and what is wrong with the others."""
         self._cared = now
+        offset = self._wall() - self._clock()
+        if abs(offset - self._offset) > STEP:
+            self._offset = offset
+            self._channels = {key: replace(channel, stamp_offset=offset) for key, channel in self._channels.items()}
+            self._new = list(self._channels.values())
         for news in self.participant.news():
             if isinstance(news, Gone):
                 self._leave(news.key)
@@ -268,14 +279,15 @@ class DdsSource:
             depth = asked.depth or (BULK_DEPTH if type_name in BULK else DEPTH)
             qos = Qos(asked.reliable, asked.latched, asked.deadline, depth)
             name = dds_topic(subscription.topic.name)
-            subscription.reader = self.participant.reader(name, dds_type(type_name), qos, self._wake)
+            subscription.reader = self.participant.reader(name, dds_type(type_name), qos, self._wake, known.hash)
 
     def _channel(self, topic: str, type_name: str, text: str) -> int:
         key = (topic, type_name, text)
         if key not in self._channels:
-            self._channels[key] = len(self._channels)
-            self._new.append(Channel(self._channels[key], topic, type_name, "cdr", "ros2msg", text))
-        return self._channels[key]
+            channel = Channel(len(self._channels), topic, type_name, "cdr", "ros2msg", text, stamp_offset=self._offset)
+            self._channels[key] = channel
+            self._new.append(channel)
+        return self._channels[key].id
 
     def _listen(self, subscription: Subscription, reader: Reader, now: int) -> None:
         """What the middleware says of a reader."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -188,7 +188,8 @@ class Extractor:
                 mine = [Fill(fill.slot, fill.signal, fill.flags) for fill in mine]
             targets.append(Want(path, tuple(mine)))
         if isinstance(definition, Definition):
-            rows += compile_program(definition, ENCODINGS[channel.encoding], targets)
+            program = compile_program(definition, ENCODINGS[channel.encoding], targets)
+            rows += [replace(row, b=channel.stamp_offset) if row.code == Op.STAMP else row for row in program]
         elif isinstance(definition, FloatArray):
             rows += compile_array(definition, targets)
         elif isinstance(definition, Document):

@@ -37,7 +37,7 @@ class Op(IntEnum):
     END = 0
     RUN = 1  #: a stretch of fixed size: align, base = cursor, advance by ``a``
     READ = 2  #: * number at base + a; b > 0: bit b - 1 of it, a whole number of c bytes
-    STAMP = 3  #: * receive time minus the stamp at base + a, seconds
+    STAMP = 3  #: * receive time, and ``b`` (ns) to have it on the stamp's clock, minus the stamp at base + a, seconds
     CHARS = 4  #: * text of at most b bytes at base + a, up to the first NUL
     PRESENT = 5  #: * 1
     ABSENT = 6  #: * invalid, until a later instruction finds the element

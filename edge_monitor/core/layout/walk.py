@@ -130,7 +130,9 @@ def extract(data, messages, begin, channels, slots, ops, nodes, keys, rows, lett
                 if nanoseconds >= 1_000_000_000 or (seconds == 0 and nanoseconds == 0):
                     put(out, n + op["slot"], t, op, _NAN, _INVALID)
                 else:
-                    put(out, n + op["slot"], t, op, (t - (seconds * 1_000_000_000 + nanoseconds)) / 1e9, _NONE)
+                    put(
+                        out, n + op["slot"], t, op, (t + op["b"] - (seconds * 1_000_000_000 + nanoseconds)) / 1e9, _NONE
+                    )
             elif code == _TEXT or code == _CHARS:
                 at, size = first, count
                 if code == _CHARS:
