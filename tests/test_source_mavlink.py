@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fuzz_sockets
 import pytest
 from mavlink_frames import Packer
 from pymavlink import mavutil
@@ -442,3 +443,9 @@ def test_the_addresses_and_topics_of_the_page_are_taken(root: Path) -> None:
         and f"?system={found.system}&component={found.component}" in page
     )
     assert f"for {SILENCE // S} s after one was heard" in page and f"no more than {BUFFER >> 10} KiB" in page
+
+
+def test_garbage_hurts_nobody_else() -> None:
+    """Mutated datagrams, and noise in a stream: no exception, bounded memory, honest messages come (`make fuzz`: 100,000)."""
+    fuzz_sockets.check_datagrams(fuzz_sockets.throw_datagrams(5_000))
+    fuzz_sockets.check_stream(fuzz_sockets.throw_stream(5_000))

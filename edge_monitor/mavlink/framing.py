@@ -111,6 +111,11 @@ def parse(data, segments, place, options, index, kinds, routes, senders, rows, f
                 number = np.int64(data[mark + 5])
             kind = np.int64(index[number]) if number < _MOST else np.int64(-1)
             body = mark + header
+            # What asks to be understood and is not, and a frame of the first version that is longer than its message
+            if flags & ~_SIGNED != 0 or (magic == _V1 and kind >= 0 and length > kinds[kind]["size"]):
+                note(place, counts, at, 1)
+                at += 1
+                continue
             if kind < 0:
                 # No CRC can be computed without the definition: it is a frame if another one, or the end, follows.
                 follows = after + gap
@@ -146,7 +151,7 @@ def parse(data, segments, place, options, index, kinds, routes, senders, rows, f
                 at += 1
                 continue
             signed = flags & _SIGNED
-            refused = flags & ~_SIGNED != 0 or (must_sign != 0 and signed == 0)
+            refused = must_sign != 0 and signed == 0
             low, high, channel, attend = np.int64(0), np.int64(0), np.int64(-1), np.int64(0)
             if kind >= 0 and not refused:
                 what = kinds[kind]

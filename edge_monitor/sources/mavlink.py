@@ -30,6 +30,9 @@ __all__ = ["MavlinkSource"]
 
 ROWS = 4096  #: messages of one drain
 CARE = 10_000_000  #: ns between looks at the health of topics
+#: Bytes of checksum for each byte received: noise costs no more. What is given up is the rest of a datagram, or of all that
+#: has come down a line.
+EFFORT, LINE_EFFORT = 4, 64
 REQUESTS = 64  #: commands to us that wait
 
 
@@ -69,7 +72,10 @@ class MavlinkSource:
         self._news: list[Channel | Batch | Damage] = []
         self._status: list[Status] = []
         stream = address.kind in ("tcp", "serial")
-        self._framer = Framer(messages.rows, messages.numbers, ROWS, must_sign=bool(address.signing), stream=stream)
+        self._framer = Framer(
+            messages.rows, messages.numbers, ROWS, must_sign=bool(address.signing), stream=stream,
+            effort=LINE_EFFORT if stream else EFFORT,
+        )  # fmt: skip
         for wanted in map(messages.wanted, topics):
             self._add(wanted)
         for kind in (self._heartbeat, self._command, self._statustext):

@@ -48,7 +48,7 @@ def frame_at(data: bytes, at: int, gap: int = 0) -> Frame | None:
         return None
     length, flags = data[at + 1], data[at + 2] if marker == 0xFD else 0
     size = header + length + 2 + (13 if flags & 1 else 0)
-    if at + size > len(data):
+    if at + size > len(data) or flags > 1:
         return None
     if marker == 0xFD:
         sequence, system, component = data[at + 4 : at + 7]
@@ -61,6 +61,8 @@ def frame_at(data: bytes, at: int, gap: int = 0) -> Frame | None:
         end = at + size + gap
         whole = end >= len(data) or data[end] in (0xFE, 0xFD)
         return Frame(at, size, sequence, system, component, number, None) if whole else None
+    if marker == 0xFE and length > message.unpacker.size:
+        return None
     (sent,) = struct.unpack_from("<H", data, body + length)
     if crc(data[at + 1 : body + length] + bytes([message.crc_extra])) != sent:
         return None
