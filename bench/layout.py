@@ -1,5 +1,6 @@
 """Bytes to samples: what one message costs, beside the full decode by rosbags (ULog: beside ``struct``; MessagePack:
-beside msgspec's and msgpack's decode and the access to the same fields).
+beside msgspec's and msgpack's decode and the access to the same fields; MAVLink: frames, checksums and fields, beside
+pymavlink's parser).
 
 A batch is 1 MiB of messages at odd addresses, as a recording's chunk is. CPU time, best of several passes.
 """
@@ -14,12 +15,15 @@ from typing import Any
 import msgpack
 import msgspec
 import numpy as np
+from pymavlink.dialects.v20 import all as pymavlink
 from rosbags.typesys import Stores, get_typestore
 
 from edge_monitor.core.layout import Extractor
 from edge_monitor.core.messages import Batch, Channel
 from edge_monitor.core.samples import MESSAGE
 from edge_monitor.core.signals import Signal
+from edge_monitor.mavlink.dialect import dialect
+from edge_monitor.mavlink.framing import SEGMENT, Framer
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 Wanted = Sequence[tuple[str, str | None]]
@@ -160,6 +164,69 @@ def msgpack_row(
     return row(label, ours, peers)
 
 
+def mavlink_frames() -> list[bytes]:
+    """What an autopilot sends in a second, more or less: each frame a datagram."""
+    rng, packer = np.random.default_rng(2), pymavlink.MAVLink(None, 1, 1)
+    frames = []
+    for n in range(100):
+        a, b, c, d, e, f = rng.normal(size=6).tolist()
+        messages = [pymavlink.MAVLink_attitude_message(10 * n, a, b, c, d, e, f)]
+        if n % 2 == 0:
+            where = rng.integers(-(10**6), 10**6, 4).tolist()
+            messages.append(pymavlink.MAVLink_global_position_int_message(10 * n, *where, 10, 20, -30, 100))
+            messages.append(pymavlink.MAVLink_vfr_hud_message(a, b, 90, 40, c, d))
+            messages.append(pymavlink.MAVLink_servo_output_raw_message(n, 0, *[1500] * 8))
+        if n % 25 == 0:
+            messages.append(pymavlink.MAVLink_sys_status_message(1, 1, 1, 300, 15000, 900, 80, 0, 0, 0, 0, 0, 0))
+            messages.append(pymavlink.MAVLink_vibration_message(10**6 * n, a, b, c, 0, 0, 0))
+        if n == 0:
+            messages.append(pymavlink.MAVLink_heartbeat_message(2, 3, 209, 5, 4, 3))
+        for message in messages:
+            frames.append(bytes(message.pack(packer)))
+            packer.seq = (packer.seq + 1) % 256
+    return frames
+
+
+def mavlink_row(passes: int) -> dict[str, Any]:
+    """Nanoseconds a MAVLink message, from datagrams to samples, beside pymavlink's parser and the access to the same fields."""
+    wanted = [
+        ("ATTITUDE", "roll"), ("ATTITUDE", "pitch"), ("GLOBAL_POSITION_INT", "relative_alt"), ("VFR_HUD", "groundspeed"),
+        ("SYS_STATUS", "voltage_battery"), ("HEARTBEAT", "custom_mode"),
+    ]  # fmt: skip
+    frames, known = mavlink_frames(), dialect()
+    raw = np.frombuffer(b"".join(frames), np.uint8)
+    segments = np.zeros(len(frames), SEGMENT)
+    segments["end"] = np.cumsum([len(frame) for frame in frames])
+    segments["start"] = segments["end"] - [len(frame) for frame in frames]
+    framer = Framer(known.rows, known.numbers, 4096)
+    signals = [Signal(f"s{n}", f"mavlink/1/{name}", field) for n, (name, field) in enumerate(wanted)]
+    extractor = Extractor(signals)
+    for number, name in enumerate(dict.fromkeys(name for name, _ in wanted)):
+        kind = known[name]
+        framer.route(kind.index, 1, 1, number)
+        problems = extractor.add_channel(Channel(number, f"mavlink/1/{name}", name, "packed", "ulog", kind.definition))
+        if problems:
+            raise SystemExit(problems[0].message)
+
+    def ours() -> None:
+        framer.begin()
+        _, found = framer.parse(raw, segments)
+        extractor.extract(Batch(found.payloads, found.rows))
+
+    def theirs() -> None:
+        parser = pymavlink.MAVLink(None)
+        for frame in frames:
+            for message in parser.parse_buffer(frame) or ():
+                for field in fields.get(message.get_type(), ()):
+                    getattr(message, field)
+
+    fields: dict[str, list[str]] = {}
+    for name, field in wanted:
+        fields.setdefault(name, []).append(field)
+    mine = best(lambda: [ours() for _ in range(20)], passes) / 20 / len(frames) * 1e9
+    return row("layout_mavlink", mine, {"pymavlink": best(theirs, passes) / len(frames) * 1e9})
+
+
 def row(label: str, ours: float, peers: dict[str, float]) -> dict[str, Any]:
     """One line of the benchmark table."""
     ratios = {name: round(value / ours, 1) for name, value in peers.items()}
@@ -177,6 +244,7 @@ def rows(quick: bool = False) -> list[dict[str, Any]]:
         ros2_row("layout_laserscan_p05", "sensor_msgs/msg/LaserScan", PERCENTILE, passes),
         ros2_row("layout_diagnostics", "diagnostic_msgs/msg/DiagnosticArray", DIAGNOSTICS, passes),
         ulog_row(passes),
+        mavlink_row(passes),
         msgpack_row("layout_msgpack_imu", imu_map(), IMU, imu_fields, passes),
         msgpack_row("layout_msgpack_scan_min", {"ranges": [0.5 + i for i in range(720)]}, SCAN, scan_min, passes),
     ]

@@ -225,6 +225,7 @@ class Flight:
             [
                 BIN / "edge-monitor", "run", "-e", folder / "live.yaml", "--source", f"mavlink:udpin:127.0.0.1:{port}?bench=yes",
                 "--journal", folder / "journal.db", "--key", folder / "robot.key", "--publish", f"ipc://{folder}/out",
+                "--tapes", folder / "tapes", "--tape-size", "16",
                 "--control", f"ipc://{folder}/ask", "--unapproved", "--jsonl",
             ],
             stdout=(folder / "events.jsonl").open("a"), stderr=subprocess.PIPE, text=True,
@@ -274,7 +275,9 @@ def flight(tmp_path: Path) -> Iterator[Flight]:
 
 
 def test_a_flight(flight: Flight) -> None:
-    """Denied before there is a GO, then authorized; who commands and why; NO-GO told in flight; a stopped monitor is silent."""
+    """Denied before there is a GO, then authorized; who commands and why; NO-GO told in flight; a stopped monitor is silent;
+    and all of it decided again out of the tape.
+    """
     assert flight.got("HEARTBEAT")[0]["type"] == pymavlink.MAV_TYPE_ONBOARD_CONTROLLER
     assert flight.got("HEARTBEAT")[0]["from"] == [10, 191]
     assert flight.ask()["result"] == pymavlink.MAV_RESULT_TEMPORARILY_REJECTED
@@ -319,3 +322,12 @@ def test_a_flight(flight: Flight) -> None:
     with Reader(flight.folder / "journal.db") as reader:
         records = [(decode_record(row.record), decode_payload(row.payload or b"")) for row in reader.rows()]
     assert any(record.type == "action.blocked" and payload["gate"] == "takeoff" for record, payload in records)
+    (tape,) = (flight.folder / "tapes").glob("*.tape")
+    made_again = subprocess.run(
+        [
+            BIN / "edge-replay", "reexecute", flight.folder / "journal.db", tape, "-e", flight.folder / "live.yaml",
+            "--key", flight.folder / "robot.pub",
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert made_again.returncode == 0, made_again.stdout + made_again.stderr
