@@ -206,7 +206,18 @@ def test_silence_of_the_vehicle_is_a_finding(ground: Ground, vehicle: Vehicle) -
     ground.status.clear()
     vehicle.send("mode")
     ground.until(lambda: "mavlink/1/ATTITUDE" in ground.said(Cause.NONE))
-    assert ground.said(Cause.NONE) == {"mavlink/1/ATTITUDE", "mavlink/1/HEARTBEAT", "mavlink/1/BATTERY_STATUS[1]"}
+    assert ground.said(Cause.NONE) == {
+        "mavlink/1/ATTITUDE", "mavlink/1/HEARTBEAT", "mavlink/1/BATTERY_STATUS[1]", "mavlink/1/STATUSTEXT"
+    }  # fmt: skip
+
+
+def test_a_vehicle_need_not_speak(ground: Ground, vehicle: Vehicle) -> None:
+    """Texts that do not come are no finding while the vehicle's heart beats; messages that never come are."""
+    for beats in range(len(ground.all("mode")), len(ground.all("mode")) + 7):
+        ground.ahead += S
+        ground.until(lambda beats=beats: len(ground.all("mode")) > beats)
+    ground.until(lambda: "mavlink/1/ATTITUDE" in ground.said(Cause.NO_PUBLISHER))
+    assert "mavlink/1/STATUSTEXT" not in ground.said(Cause.NO_PUBLISHER)
 
 
 def test_losses_are_counted_and_many_are_a_finding(ground: Ground, vehicle: Vehicle) -> None:
@@ -223,7 +234,7 @@ def test_losses_are_counted_and_many_are_a_finding(ground: Ground, vehicle: Vehi
     vehicle.send("ATTITUDE")
     ground.until(lambda: ground.source.lost == 102)
     ground.until(lambda: ground.said(Cause.OVERFLOW))
-    assert ground.said(Cause.OVERFLOW) == {"mavlink/1/ATTITUDE", "mavlink/1/HEARTBEAT"}
+    assert ground.said(Cause.OVERFLOW) == {"mavlink/1/ATTITUDE", "mavlink/1/HEARTBEAT", "mavlink/1/STATUSTEXT"}
     assert len(ground.damage) == 1  # the next account is due in a minute
     ground.until(lambda: ground.said(Cause.NONE))
     ground.ahead += 60 * S

@@ -164,7 +164,10 @@ class MavlinkSource:
         topic = Topic(wanted.topic, self.limits)
         self._topics.append(topic)
         sender = Sender(wanted.system, wanted.component)
-        self._senders.setdefault(sender.key, sender).topics.append(topic)
+        sender = self._senders.setdefault(sender.key, sender)
+        sender.topics.append(topic)
+        if wanted.kind.index == self._statustext:
+            sender.texts.append(topic)
         self._framer.route(wanted.kind.index, wanted.system, wanted.component, number, wanted.instance)
         self._news.append(Channel(number, wanted.topic, wanted.kind.name, "packed", "ulog", wanted.kind.definition))
 
@@ -213,7 +216,7 @@ class MavlinkSource:
         self._cared = now
         for number in self._unheard:
             topic = self._topics[number]
-            if topic.cause == Cause.NONE and now - self._begun >= self.limits.grace:
+            if topic.cause == Cause.NONE and now - self._begun >= self.limits.grace and not topic.heard:
                 self._tell(topic.absent(f"nothing came in {(now - self._begun) / SECOND:.0f} s; {self.describe()[0]}"))
         for sender in self._senders.values():
             self._tell(*sender.count(self._framer.senders[sender.key], now), *sender.care(now))

@@ -27,6 +27,7 @@ class Sender:
         self.name = f"{system}/{component}"
         self.key = system << 8 | component
         self.topics: list[Topic] = []
+        self.texts: list[Topic] = []  #: those on which it need not say anything, as long as it lives
         self.lost = 0
         self._frames = 0
         self._beat = 0  # time of its last heartbeat; 0: none yet
@@ -37,6 +38,7 @@ class Sender:
     def beat(self, t: int) -> Iterator[Status | None]:
         """A heartbeat came at ``t``, ns."""
         self._beat = t
+        yield from [topic.appear() for topic in self.texts if not topic.heard]
         if self._silent:
             self._silent = False
             yield from [topic.appear() for topic in self.topics if topic.heard]
