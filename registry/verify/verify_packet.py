@@ -1,0 +1,789 @@
+#!/usr/bin/env python3
+"""A second, independent verifier of evidence packets: this file and Python's standard library, nothing else.
+
+Written from docs/evidence.md, docs/sync.md §1 and edge_monitor/journal/FORMAT.md, it shares no code with edge-monitor, so that one
+mistake can't hide in both. What envelopes say, who approved them, and decisions made again are left to
+`edge-monitor evidence verify`.
+
+    python3 verify_packet.py PACKET.zip --exporter NAME.pub --robot ROBOT.pub [--registry-key RECEIPTS.pub]
+
+Exit codes: 0 VERIFIED, 1 INCOMPLETE, 5 FAILED, 2 wrong usage. Keys come to you another way than with the packet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import struct
+import sys
+import unicodedata
+import zipfile
+from pathlib import Path, PurePosixPath
+
+# ---- Ed25519 (RFC 8032 §5.1), strict as libsodium is: canonical encodings, no key of low order -------------------------------
+
+P = 2**255 - 19
+L = 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, P - 2, P) % P
+ROOT = pow(2, (P - 1) // 4, P)
+BASE_Y = 4 * pow(5, P - 2, P) % P
+
+
+class Failed(Exception):  # noqa: N818
+    """The packet does not hold."""
+
+
+def sha256(data):
+    return hashlib.sha256(data).digest()
+
+
+def recover_x(y, sign):
+    square = (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P
+    x = pow(square, (P + 3) // 8, P)
+    if (x * x - square) % P:
+        x = x * ROOT % P
+    if (x * x - square) % P or (x == 0 and sign):
+        return None
+    return P - x if x & 1 != sign else x
+
+
+def add(a, b):
+    (x1, y1, z1, t1), (x2, y2, z2, t2) = a, b
+    e, f = (y1 - x1) * (y2 - x2) % P, (y1 + x1) * (y2 + x2) % P
+    g, h = 2 * t1 * t2 * D % P, 2 * z1 * z2 % P
+    e, f, g, h = f - e, h - g, h + g, f + e
+    return e * f % P, g * h % P, f * g % P, e * h % P
+
+
+def multiply(scalar, point):
+    result = (0, 1, 1, 0)
+    while scalar:
+        if scalar & 1:
+            result = add(result, point)
+        point = add(point, point)
+        scalar >>= 1
+    return result
+
+
+def equal(a, b):
+    return (a[0] * b[2] - b[0] * a[2]) % P == 0 and (a[1] * b[2] - b[1] * a[2]) % P == 0
+
+
+def decompress(data):
+    y = int.from_bytes(data, "little")
+    sign, y = y >> 255, y & ((1 << 255) - 1)
+    if y >= P:
+        return None
+    x = recover_x(y, sign)
+    return None if x is None else (x, y, 1, x * y % P)
+
+
+BASE = (recover_x(BASE_Y, 0), BASE_Y, 1, recover_x(BASE_Y, 0) * BASE_Y % P)
+
+
+def small(point):
+    return equal(multiply(8, point), (0, 1, 1, 0))
+
+
+def ed25519(public, message, signature):
+    """Whether a signature (64 bytes) holds."""
+    if len(public) != 32 or len(signature) != 64:
+        return False
+    key, commitment = decompress(public), decompress(signature[:32])
+    s = int.from_bytes(signature[32:], "little")
+    if key is None or commitment is None or s >= L or small(key) or small(commitment):
+        return False
+    k = int.from_bytes(hashlib.sha512(signature[:32] + public + message).digest(), "little") % L
+    return equal(multiply(s, BASE), add(commitment, multiply(k, key)))
+
+
+# ---- keys and notes (C2SP signed-note, tlog-checkpoint, tlog-cosignature) ------------------------------------------------------
+
+
+def b64(text):
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise Failed("base64 that is none") from None
+    if base64.b64encode(data).decode() != text:
+        raise Failed("base64 that is not in its one form")
+    return data
+
+
+def parse_key(line, kind):
+    name, _, rest = line.strip().partition("+")
+    key_id, _, packed = rest.partition("+")
+    data = b64(packed)
+    expected = sha256(name.encode() + b"\n" + data)[:4].hex()
+    if data[:1] != kind or len(data) != 33 or key_id != expected:
+        raise Failed(f"not a usable key: {line[:60]}")
+    return name, data[1:], bytes.fromhex(key_id)
+
+
+def split_note(note):
+    if len(note) > 1 << 16 or any(c < " " and c != "\n" for c in note):
+        raise Failed("a note with control characters, or too long")
+    text, gap, lines = note.rpartition("\n\n")
+    if not gap or not text or not lines.endswith("\n"):
+        raise Failed("a note without signatures")
+    signatures = []
+    for line in lines[:-1].split("\n"):
+        words = line.removeprefix("\u2014 ").split(" ")
+        if (
+            not line.startswith("\u2014 ")
+            or len(words) != 2
+            or not words[0]
+            or "+" in words[0]
+            or not words[0].split() == [words[0]]
+        ):
+            raise Failed("a malformed signature line")
+        signature = b64(words[1])
+        if len(signature) < 5:
+            raise Failed("a signature that is too short")
+        signatures.append((words[0], signature))
+    return text + "\n", signatures
+
+
+def open_note(note, keys):
+    """Its text, and whether one of the keys signed; a signature in the name of one that does not hold ends it all."""
+    text, signatures = split_note(note)
+    signed = False
+    for name, signature in signatures:
+        for own, public, key_id in keys:
+            if name == own and signature[:4] == key_id:
+                if not ed25519(public, text.encode(), signature[4:]):
+                    raise Failed(f"a signature of {name} does not hold")
+                signed = True
+    return text, signed
+
+
+def parse_checkpoint(text):
+    lines = text.split("\n")
+    if (
+        len(lines) != 4
+        or lines[3]
+        or not lines[0]
+        or not lines[1].isascii()
+        or not lines[1].isdigit()
+        or len(lines[1]) > 20
+    ):
+        raise Failed("not a checkpoint")
+    root = b64(lines[2])
+    if len(root) != 32 or lines[1] != str(int(lines[1])):
+        raise Failed("a checkpoint that is not in its one form")
+    return lines[0], int(lines[1]), root
+
+
+# ---- MessagePack, canonical only ------------------------------------------------------------------------------------------------
+
+
+class Reader:
+    def __init__(self, data):
+        self.data, self.place = data, 0
+
+    def take(self, count):
+        if self.place + count > len(self.data):
+            raise Failed("MessagePack that is cut")
+        self.place += count
+        return self.data[self.place - count : self.place]
+
+    def number(self, code, least):
+        size = struct.calcsize(code)
+        (value,) = struct.unpack(">" + code, self.take(size))
+        if not least(value):
+            raise Failed("a MessagePack value that is not in its shortest form")
+        return value
+
+    def value(self, depth):
+        if depth > 17:
+            raise Failed("MessagePack that is nested too deep")
+        (byte,) = self.take(1)
+        if byte < 0x80:
+            return byte
+        if byte >= 0xE0:
+            return byte - 256
+        if byte <= 0x8F:
+            return self.map(byte & 15, depth)
+        if byte <= 0x9F:
+            return self.array(byte & 15, depth)
+        if byte <= 0xBF:
+            return self.text(byte & 31)
+        integers = {
+            0xCC: ("B", lambda v: v > 127), 0xCD: ("H", lambda v: v > 255), 0xCE: ("I", lambda v: v > 65535),
+            0xCF: ("Q", lambda v: v > 2**32 - 1), 0xD0: ("b", lambda v: v < -32), 0xD1: ("h", lambda v: v < -128),
+            0xD2: ("i", lambda v: v < -32768), 0xD3: ("q", lambda v: v < -(2**31)),
+        }  # fmt: skip
+        if byte in integers:
+            return self.number(*integers[byte])
+        if byte == 0xC0:
+            return None
+        if byte in (0xC2, 0xC3):
+            return byte == 0xC3
+        if byte == 0xCB:
+            bits = self.take(8)
+            (value,) = struct.unpack(">d", bits)
+            if value != value or value in (float("inf"), float("-inf")) or bits == b"\x80" + bytes(7):
+                raise Failed("a float that no payload has")
+            return value
+        lengths = {
+            0xC4: ("B", 0), 0xC5: ("H", 255), 0xC6: ("I", 65535), 0xD9: ("B", 31), 0xDA: ("H", 255), 0xDB: ("I", 65535),
+            0xDC: ("H", 15), 0xDD: ("I", 65535), 0xDE: ("H", 15), 0xDF: ("I", 65535),
+        }  # fmt: skip
+        if byte not in lengths:
+            raise Failed("a MessagePack type that no record has")
+        code, most = lengths[byte]
+        count = self.number(code, lambda v: v > most or byte == 0xC4)
+        if byte <= 0xC6:
+            return bytes(self.take(count))
+        if byte <= 0xDB:
+            return self.text(count)
+        return self.array(count, depth) if byte <= 0xDD else self.map(count, depth)
+
+    def text(self, count):
+        try:
+            return self.take(count).decode("utf-8")
+        except UnicodeDecodeError:
+            raise Failed("text that is no UTF-8") from None
+
+    def array(self, count, depth):
+        return [self.value(depth + 1) for _ in range(count)]
+
+    def map(self, count, depth):
+        found, before = {}, None
+        for _ in range(count):
+            key = self.value(depth + 1)
+            if not isinstance(key, str) or (before is not None and before.encode() >= key.encode()):
+                raise Failed("a map whose keys are not texts in order")
+            found[key] = self.value(depth + 1)
+            before = key
+        return found
+
+
+def decode(data):
+    reader = Reader(data)
+    value = reader.value(0)
+    if reader.place != len(data):
+        raise Failed("bytes after the end of a value")
+    return value
+
+
+# ---- records and the tree -------------------------------------------------------------------------------------------------------
+
+FIELDS = ("version", "log_id", "seq", "type", "severity", "boot", "t_ns", "t_decided_ns", "wall_ns", "wall_status", "wall_error",
+          "actor", "digests", "causes", "rules", "hazard", "claim", "commitment", "key_epoch")  # fmt: skip
+SEVERITIES = {1: "catastrophic", 2: "critical", 3: "marginal", 4: "negligible"}
+STATUSES = {0: "unknown", 1: "unsynchronised", 2: "synchronised"}
+HEARTBEAT_NS = 600_000_000_000
+LISTED = 1000
+
+
+def is_int(value, least=-(2**63), most=2**63 - 1):
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def is_nfc(value):
+    return isinstance(value, str) and unicodedata.is_normalized("NFC", value)
+
+
+def parse_record(data):
+    values = decode(data)
+    if not isinstance(values, list) or len(values) != len(FIELDS) or len(data) > 65535:
+        raise Failed("a record without its 19 fields")
+    r = dict(zip(FIELDS, values))
+    naturals = all(is_int(r[name], 0) for name in ("seq", "key_epoch"))
+    times = all(is_int(r[name]) for name in ("t_ns", "t_decided_ns", "wall_ns"))
+    ids = all(
+        isinstance(r[name], bytes) and len(r[name]) == size
+        for name, size in (("log_id", 16), ("boot", 16), ("commitment", 32))
+    )
+    texts = all(is_nfc(r[name]) for name in ("type", "actor", "hazard", "claim")) and 1 <= len(r["type"]) <= 64
+    digests = isinstance(r["digests"], list) and len(r["digests"]) == 3
+    digests = digests and all(isinstance(one, bytes) and len(one) <= 64 for one in r["digests"])
+    causes = isinstance(r["causes"], list) and all(is_int(one, 0) and one < r["seq"] for one in r["causes"])
+    rules = isinstance(r["rules"], list) and all(is_nfc(one) for one in r["rules"])
+    kinds = (
+        r["severity"] in SEVERITIES
+        and r["wall_status"] in STATUSES
+        and is_int(r["wall_error"], -1)
+        and r["version"] == 1
+    )
+    kinds = kinds and not any(isinstance(r[name], bool) for name in ("version", "severity", "wall_status"))
+    if not all((naturals, times, ids, texts, digests, causes, rules, kinds)):
+        raise Failed("a record with a field out of range")
+    return r
+
+
+def node(left, right):
+    return sha256(b"\x01" + left + right)
+
+
+class Tree:
+    """Subtrees from left to right, as (level, hash)."""
+
+    def __init__(self, parts):
+        self.parts = list(parts)
+
+    def append(self, level, digest):
+        while self.parts and self.parts[-1][0] == level:
+            digest, level = node(self.parts.pop()[1], digest), level + 1
+        if self.parts and self.parts[-1][0] < level:
+            raise Failed("subtrees that don't fit one another")
+        self.parts.append((level, digest))
+
+    def root(self):
+        digest = self.parts[-1][1]
+        for _, left in reversed(self.parts[:-1]):
+            digest = node(left, digest)
+        return digest
+
+
+class Loose(Tree):
+    """As ``Tree``, where what comes may be smaller or larger than what is there: the right edge of a larger tree."""
+
+    def append(self, level, digest):
+        self.parts.append((level, digest))
+
+    def fold(self, places):
+        """The root, each part at its (level, index)."""
+        stack = []
+        for (level, index), (_, digest) in zip(places, self.parts):
+            while stack and stack[-1][0] == level and index & 1 and stack[-1][1] == index - 1:
+                digest, level, index = node(stack.pop()[2], digest), level + 1, index >> 1
+            stack.append((level, index, digest))
+        digest = stack[-1][2]
+        for _, _, left in reversed(stack[:-1]):
+            digest = node(left, digest)
+        return digest
+
+
+def cover(start, end):
+    """(level, index) of the largest complete subtrees over leaves start to end - 1."""
+    while start < end:
+        level = 0
+        while start % (2 << level) == 0 and start + (2 << level) <= end:
+            level += 1
+        yield level, start >> level
+        start += 1 << level
+
+
+# ---- the packet -----------------------------------------------------------------------------------------------------------------
+
+
+def as_json(value):
+    """A payload as JSON has it: bytes in hex."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {key: as_json(one) for key, one in value.items()}
+    return [as_json(one) for one in value] if isinstance(value, list) else value
+
+
+def object_of(data, what):
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        raise Failed(f"{what} is no JSON") from None
+    if not isinstance(document, dict):
+        raise Failed(f"{what} is no JSON object")
+    return document
+
+
+class Packet:
+    def __init__(self, path):
+        try:
+            self.zip = zipfile.ZipFile(path)
+        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            raise Failed(f"no packet: {error}") from None
+        infos = self.zip.infolist()
+        self.infos = {info.filename: info for info in infos}
+        if len(infos) > 4096 or len(infos) != len(self.infos):
+            raise Failed("too many files, or a name twice")
+        for info in infos:
+            name, path = info.filename, PurePosixPath(info.filename)
+            plain = (
+                0 < len(name) <= 300
+                and name.isprintable()
+                and "\\" not in name
+                and ":" not in name
+                and not info.is_dir()
+            )
+            if not plain or path.is_absolute() or ".." in path.parts or str(path) != name:
+                raise Failed("a file's name leads elsewhere")
+            if (
+                info.flag_bits & 1
+                or info.compress_type not in (0, 8)
+                or info.file_size > max(info.compress_size, 1) * 2000
+            ):
+                raise Failed("a file that is encrypted, packed otherwise, or a bomb")
+
+    def read(self, name):
+        if name not in self.infos or self.infos[name].file_size > 8 << 30:
+            raise Failed(f"{name[:80]} is missing, or too large")
+        try:
+            return self.zip.read(name)
+        except Exception as error:  # whatever zipfile and zlib raise for what is no zip
+            raise Failed(f"{name[:80]} cannot be read: {error}") from None
+
+
+def verify(path, exporters, robots, registries):
+    """(verdict, words)."""
+    packet = Packet(path)
+    envelope = object_of(packet.read("attest/packet.dsse.json"), "the envelope")
+    if envelope.get("payloadType") != "application/vnd.in-toto+json":
+        raise Failed("the envelope's payload is of another type")
+    payload = b64(str(envelope.get("payload")))
+    kind = b"application/vnd.in-toto+json"
+    message = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+    signatures = envelope.get("signatures")
+    if (
+        not isinstance(signatures, list)
+        or not 0 < len(signatures) <= 16
+        or not all(isinstance(s, dict) for s in signatures)
+    ):
+        raise Failed("no signatures")
+    if not any(ed25519(key[1], message, b64(str(s.get("sig")))) for s in signatures for key in exporters):
+        raise Failed("no key that was given for the exporter signed the packet")
+    statement = object_of(payload, "the statement")
+    if statement.get("_type") != "https://in-toto.io/Statement/v1":
+        raise Failed("the statement is of another type")
+    if statement.get("predicateType") != "https://edge-monitor.dev/evidence-packet/v1":
+        raise Failed("the statement is about something else")
+    files = files_of(statement)
+    predicate = statement.get("predicate")
+    check_files(packet, files)
+    gaps = object_of(packet.read("data/gaps.json"), "gaps.json").get("logs")
+    asked = (
+        predicate.get("query", {}).get("logs")
+        if isinstance(predicate, dict) and isinstance(predicate.get("query"), dict)
+        else None
+    )
+    if not isinstance(gaps, list) or not isinstance(asked, list) or len(gaps) != len(asked) or not gaps:
+        raise Failed("statement and gaps.json are not about the same logs")
+    missing, count, tapes = [], 0, tape_heads(packet, files)
+    envelopes = {
+        name[15:-5]
+        for name in files
+        if name.startswith("data/envelopes/") and name.endswith(".yaml") and len(name) == 84
+    }
+    for number, (told, query) in enumerate(zip(gaps, asked)):
+        found, records = check_log(packet, f"data/logs/{number}", told, query, robots, registries, envelopes, tapes)
+        missing += found
+        count += records
+    if predicate.get("counts") != {"records": count}:
+        raise Failed("the statement's counts are not those of the records")
+    return ("INCOMPLETE", missing) if missing else ("VERIFIED", [])
+
+
+def files_of(statement):
+    files = {}
+    subjects = statement.get("subject")
+    for subject in subjects if isinstance(subjects, list) else [None]:
+        digest = subject.get("digest") if isinstance(subject, dict) else None
+        found = digest.get("sha256") if isinstance(digest, dict) else None
+        if not isinstance(found, str) or not isinstance(subject.get("name"), str) or subject["name"] in files:
+            raise Failed("a subject without name or SHA-256, or twice")
+        files[subject["name"]] = found
+    return files
+
+
+def check_files(packet, files):
+    if set(packet.infos) != set(files) | {"attest/packet.dsse.json"}:
+        raise Failed("a file is missing, or one is there that nobody signed for")
+    for name, digest in files.items():
+        if sha256(packet.read(name)).hex() != digest:
+            raise Failed(f"{name[:80]} is not the file that was signed for")
+    data = {name: digest for name, digest in files.items() if name.startswith("data/")}
+    tags = {name: digest for name, digest in files.items() if name not in data and name != "tagmanifest-sha256.txt"}
+    for name, expected in (("manifest-sha256.txt", data), ("tagmanifest-sha256.txt", tags)):
+        lines = packet.read(name).decode("utf-8", "replace").splitlines()
+        if {line[66:]: line[:64] for line in lines} != expected or len(lines) != len(expected):
+            raise Failed(f"{name} does not list what is there")
+
+
+def tape_heads(packet, files):
+    heads = []
+    for name, digest in files.items():
+        if name.startswith("data/tapes/"):
+            if name != f"data/tapes/{digest}.tape":
+                raise Failed("a black box that is not named after its content")
+            heads.append(packet.read(name)[:4096].hex())
+    return heads
+
+
+def check_log(packet, place, told, query, robots, registries, envelopes, tapes):
+    proof = object_of(packet.read(f"{place}/proof.json"), "proof.json")
+    try:
+        origin, first, end, size = proof["origin"], proof["first"], proof["end"], proof["size"]
+        left, right = [bytes.fromhex(text) for text in proof["left"]], proof["right"]
+        places = [(level, index) for level, index, _ in right]
+        edge = [bytes.fromhex(text) for _, _, text in right]
+        fields = {"origin", "first", "end", "size", "checkpoint", "receipts", "left", "right", "certificates", "epoch"}
+        fine = (
+            set(proof) == fields
+            and all(is_int(n, 0) for n in (first, end, size, proof["epoch"]))
+            and first < end <= size < 1 << 62
+        )
+        texts = [origin, proof["checkpoint"], *proof["receipts"], *proof["certificates"]]
+        fine = fine and all(isinstance(text, str) for text in texts) and all(len(d) == 32 for d in (*left, *edge))
+        fine = fine and places == list(cover(end, size)) and len(left) == bin(first).count("1")
+    except (KeyError, TypeError, ValueError, AttributeError):
+        fine = False
+    if not fine:
+        raise Failed("proof.json is malformed, or does not cover its log")
+    name = origin.rpartition("/")[0]
+    own = [key for key in robots if key[0] == name]
+    if not own:
+        raise Failed(f"no identity key of {name[:60]} was given")
+    tree = Tree((level, digest) for (level, _), digest in zip(cover(0, first), left))
+    state = Story(first)
+    chain = Chain(origin, own)
+    roots, wanted = {}, {size_of(note) for note in proof["receipts"]}
+    lines = packet.read(f"{place}/events.ndjson").split(b"\n")
+    sequence = first
+    for record, salt, payload in rows(packet.read(f"{place}/events.bin")):
+        fields = parse_record(record)
+        if fields["seq"] != sequence or uuid(fields["log_id"]) != origin.rpartition("/")[2]:
+            raise Failed(f"record {fields['seq']} stands where {sequence} should")
+        content = None
+        if payload is not None:
+            if sha256(b"edge-monitor payload v1\0" + salt + payload) != fields["commitment"]:
+                raise Failed(f"the payload of record {sequence} is not what it commits to")
+            content = decode(payload)
+            if not isinstance(content, dict):
+                raise Failed(f"the payload of record {sequence} is no map")
+        if first == 0:
+            chain.follow(fields, content)
+        check_line(lines, sequence - first, fields, content)
+        state.add(fields, content)
+        tree.append(0, sha256(b"\0" + record))
+        sequence += 1
+        if sequence in wanted:
+            roots[sequence] = tree.root()
+    if sequence != end or len(lines) != end - first + 1 or lines[-1]:
+        raise Failed("more or fewer records than the packet says")
+    whole = Loose([*tree.parts, *((level, digest) for (level, _), digest in zip(places, edge))])
+    roots[size] = whole.fold([*cover(0, end), *places])
+    check_checkpoint(proof, own, roots[size])
+    covered = receipts(proof, roots, registries)
+    return state.gaps(told, query, proof, covered, envelopes, tapes, bool(registries)), end - first
+
+
+def check_checkpoint(proof, own, root):
+    keys = own
+    if proof["epoch"]:
+        keys = []
+        for note in proof["certificates"]:
+            epoch, key, signed, origin, place = certificate(note, own)
+            if epoch == proof["epoch"]:
+                if not signed or origin != proof["origin"] or place >= proof["size"]:
+                    raise Failed("the certificate of the epoch key does not hold")
+                keys = [key]
+                break
+    text, signed = open_note(proof["checkpoint"], keys)
+    origin, size, found = parse_checkpoint(text)
+    if not signed or (origin, size) != (proof["origin"], proof["size"]):
+        raise Failed("the checkpoint is not signed by the key of its place, or of another log")
+    if found != root:
+        raise Failed("the records do not lead to the signed root")
+
+
+def certificate(note, own):
+    text, signed = open_note(note, own)
+    lines = text.split("\n")
+    if len(lines) != 6 or lines[0] != "edge-monitor key epoch v1" or not lines[2].isdigit() or not lines[4].isdigit():
+        raise Failed("not a certificate")
+    key = parse_key(lines[3], b"\x01")
+    if str(int(lines[2])) != lines[2] or str(int(lines[4])) != lines[4] or int(lines[2]) < 1:
+        raise Failed("not a certificate in its one form")
+    return int(lines[2]), key, signed and any(key[0] == one[0] for one in own), lines[1], int(lines[4])
+
+
+class Chain:
+    """Which key epoch is in force, record by record."""
+
+    def __init__(self, origin, own):
+        self.origin, self.own, self.last, self.open = origin, own, 0, 0
+
+    def follow(self, record, payload):
+        if record["key_epoch"] != self.open:
+            if record["key_epoch"]:
+                raise Failed(f"record {record['seq']} is of a key epoch that is not in force")
+            self.open = 0
+        if record["type"] != "key.rotated":
+            return
+        note = payload.get("certificate") if payload else None
+        if not isinstance(note, str):
+            raise Failed("a key.rotated record without its certificate")
+        epoch, _, signed, origin, place = certificate(note, self.own)
+        if not signed or (origin, place, epoch) != (self.origin, record["seq"], self.last + 1):
+            raise Failed("a certificate that is not for its place")
+        self.last = self.open = epoch
+
+
+def receipts(proof, roots, registries):
+    covered = 0
+    for note in proof["receipts"]:
+        try:
+            text, signatures = split_note(note)
+        except Failed:
+            continue
+        for name, public, key_id in registries:
+            mine = [s for own, s in signatures if own == name and s[:4] == key_id]
+            if not mine or len(mine[0]) != 76:
+                continue
+            time = int.from_bytes(mine[0][4:12], "big")
+            if not ed25519(public, f"cosignature/v1\ntime {time}\n{text}".encode(), mine[0][12:]):
+                continue
+            origin, size, root = parse_checkpoint(text)
+            if origin != proof["origin"] or roots.get(size, root) != root:
+                raise Failed("a receipt is over another history")
+            if size in roots:
+                covered = max(covered, size)
+    return covered
+
+
+def size_of(note):
+    try:
+        return parse_checkpoint(split_note(note)[0])[1]
+    except Failed:
+        return -1
+
+
+def rows(data):
+    place = 0
+
+    def take(count):
+        nonlocal place
+        place += count
+        if place > len(data):
+            raise Failed("events.bin is cut")
+        return data[place - count : place]
+
+    while place < len(data):
+        length = int.from_bytes(take(4), "big")
+        if length > 65535:
+            raise Failed("events.bin says an impossible length")
+        record = take(length)
+        length = int.from_bytes(take(4), "big")
+        if length == 0xFFFFFFFF:
+            yield record, None, None
+            continue
+        if length > 1 << 20:
+            raise Failed("events.bin says an impossible length")
+        salt = take(32)
+        yield record, salt, take(length)
+
+
+def check_line(lines, index, r, payload):
+    document = {
+        "seq": r["seq"], "type": r["type"], "t_ns": r["t_ns"], "t_s": r["t_ns"] / 1e9, "t_decided_ns": r["t_decided_ns"],
+        "severity": SEVERITIES[r["severity"]], "boot": r["boot"].hex(), "wall_ns": r["wall_ns"],
+        "wall_status": STATUSES[r["wall_status"]], "actor": r["actor"], "envelope": r["digests"][0].hex(), "caused_by": r["causes"],
+        "rules": r["rules"], "hazard": r["hazard"], "claim": r["claim"], "key_epoch": r["key_epoch"],
+        "payload": None if payload is None else as_json(payload),
+    }  # fmt: skip
+    try:
+        same = index < len(lines) and json.loads(lines[index]) == document
+    except (ValueError, RecursionError):
+        same = False
+    if not same:
+        raise Failed(f"events.ndjson says something else of record {r['seq']} than its bytes")
+
+
+class Story:
+    """What is missing, from the records themselves."""
+
+    def __init__(self, first):
+        self.first = first
+        self.erased, self.unclean, self.silences, self.lost, self.jumps = [], [], [], [], []
+        self.unsynchronised, self.used, self.boots = 0, set(), []
+        self.before, self.ended = None, True
+
+    def add(self, r, payload):
+        before = self.before
+        if payload is None:
+            if self.erased and self.erased[-1][1] == r["seq"] - 1:
+                self.erased[-1][1] = r["seq"]
+            elif len(self.erased) < LISTED:
+                self.erased.append([r["seq"], r["seq"]])
+        if before and before["boot"] != r["boot"] and not self.ended and len(self.unclean) < LISTED:
+            self.unclean.append({"boot": before["boot"].hex(), "last": before["seq"]})
+        if before and before["boot"] == r["boot"] and r["type"] != "monitor.started":
+            silence = r["t_decided_ns"] - before["t_decided_ns"]
+            if silence > HEARTBEAT_NS and len(self.silences) < LISTED:
+                self.silences.append({"before": r["seq"], "ns": silence})
+        if r["type"] == "journal.gap" and len(self.lost) < LISTED:
+            self.lost.append({"at": r["seq"], "refused": as_json((payload or {}).get("refused", {}))})
+        if r["type"] == "clock.jump" and len(self.jumps) < LISTED:
+            self.jumps.append(r["seq"])
+        self.unsynchronised += r["wall_status"] != 2
+        self.used |= {r["digests"][0].hex()} - {""}
+        beside = (payload or {}).get("onboard")
+        if isinstance(beside, dict) and "tape" in beside and r["boot"].hex() not in self.boots:
+            self.boots.append(r["boot"].hex())
+        self.before, self.ended = r, r["type"] == "monitor.stopped"
+
+    def document(self, size, covered, envelopes, tapes):
+        end = self.before["seq"] + 1
+        unclean = list(self.unclean)
+        if not self.ended and end == size:
+            unclean.append({"boot": self.before["boot"].hex(), "last": self.before["seq"]})
+        return {
+            "before": self.first, "after": size - end, "unreceipted": max(0, end - max(covered, self.first)), "erased": self.erased,
+            "unclean": unclean, "silences": self.silences, "lost": self.lost,
+            "clock": {"unsynchronised": self.unsynchronised, "jumps": self.jumps}, "envelopes": sorted(self.used - envelopes),
+            "tapes": tapes,
+        }  # fmt: skip
+
+    def gaps(self, told, query, proof, covered, envelopes, tapes, asked):
+        """What is missing, once gaps.json and the statement's query were found to say the same."""
+        if query != {"origin": proof["origin"], "first": proof["first"], "end": proof["end"]} or not isinstance(
+            told, dict
+        ):
+            raise Failed("the statement's query is not what the packet holds")
+        without = told.get("tapes")
+        absent = [boot for boot in self.boots if not any(boot in head for head in tapes)]
+        if without != absent:
+            raise Failed("gaps.json does not list the black boxes that are missing")
+        claimed = max([size_of(note) for note in proof["receipts"]] + [0])
+        if self.document(proof["size"], claimed, envelopes, without) != told:
+            raise Failed("gaps.json is not what the records say is missing")
+        found = self.document(proof["size"], covered if asked else claimed, envelopes, without)
+        kinds = ("unreceipted", "erased", "unclean", "silences", "lost", "envelopes", "tapes")
+        return [f"{kind}: {found[kind]}" for kind in kinds if found[kind]]
+
+
+def uuid(data):
+    text = data.hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description="Verify an evidence packet with keys that reached you another way.")
+    parser.add_argument("packet", type=Path)
+    parser.add_argument("--exporter", action="append", required=True, type=Path, metavar="PUB")
+    parser.add_argument("--robot", action="append", required=True, type=Path, metavar="PUB")
+    parser.add_argument("--registry-key", action="append", default=[], type=Path, metavar="PUB")
+    options = parser.parse_args(arguments)
+    try:
+        keys = [
+            [parse_key(path.read_text(), kind) for path in paths]
+            for paths, kind in ((options.exporter, b"\x01"), (options.robot, b"\x01"), (options.registry_key, b"\x04"))
+        ]
+    except (OSError, Failed, UnicodeDecodeError) as error:
+        print(f"verify_packet: {error}", file=sys.stderr)
+        return 2
+    try:
+        verdict, words = verify(options.packet, *keys)
+    except Failed as error:
+        verdict, words = "FAILED", [str(error)]
+    print(verdict)
+    for line in words:
+        print(f"  {line}")
+    return {"VERIFIED": 0, "INCOMPLETE": 1, "FAILED": 5}[verdict]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
