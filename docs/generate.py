@@ -100,6 +100,13 @@ def paragraphs(text: str | None) -> str:
     )
 
 
+def evidence_reasons() -> str:
+    """Why a packet is refused."""
+    from edge_monitor.evidence.verify import REASONS
+
+    return "\n".join(["| code | why |", "|---|---|", *(f"| `{code}` | {why} |" for code, why in REASONS.items())]) + "\n"
+
+
 def event_types() -> str:
     """The closed list of event types, a family a line."""
     from itertools import groupby
@@ -229,6 +236,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "exit-codes": exit_codes,
     "cli": cli_reference,
     "event-types": event_types,
+    "evidence-reasons": evidence_reasons,
     "journal-example": journal_example,
     "approval-example": approval_example,
     "run": lambda: printed("edge-replay run"),

@@ -24,6 +24,7 @@ COMMANDS = {
         "Is this machine ready to run the monitor? Its own numbers, and what to mend.",
     ),
     "envelope": ("edge_monitor.commands.envelope", "Propose and approve envelope files, and show who did."),
+    "evidence": ("edge_monitor.commands.evidence", "Export a packet that a stranger can verify, and verify one."),
     "go": ("edge_monitor.commands.go", "Ask a running monitor: is this gate GO?"),
     "journal": ("edge_monitor.commands.journal", "Show, verify, prove and export a signed journal."),
     "keys": ("edge_monitor.commands.keys", "Make and show signing keys."),
