@@ -104,7 +104,9 @@ def evidence_reasons() -> str:
     """Why a packet is refused."""
     from edge_monitor.evidence.verify import REASONS
 
-    return "\n".join(["| code | why |", "|---|---|", *(f"| `{code}` | {why} |" for code, why in REASONS.items())]) + "\n"
+    return (
+        "\n".join(["| code | why |", "|---|---|", *(f"| `{code}` | {why} |" for code, why in REASONS.items())]) + "\n"
+    )
 
 
 def event_types() -> str:
