@@ -37,6 +37,7 @@ lint: $(STAMP) ## Style, types and import rules only
 fuzz: $(STAMP) ## Cut and flip every recording (64 cuts, 256 flips each); 100,000 mutated messages at each live socket
 	$(BIN)/python tests/fuzz_readers.py --cuts 64 --flips 256
 	$(BIN)/python tests/fuzz_sockets.py --full
+	$(BIN)/python tests/fuzz_process.py --full
 
 crash: $(STAMP) ## Kill, cut the power, and let calls fail: 500 kills, every call, 12,000 states each of journal and tape
 	$(BIN)/python tests/crash_matrix.py

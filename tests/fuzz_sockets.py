@@ -148,9 +148,12 @@ def meet(source: ZmqSource, honest: zmq.Socket, evil: zmq.Socket) -> None:
     source.drain()
 
 
-def intrude(port: int, rng: np.random.Generator) -> int:
-    """Raw bytes on a connection of their own: noise, or a greeting of ZeroMQ's and then noise."""
-    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16 + 1 + 31) if rng.integers(0, 2) else b""
+def intrude(port: int, rng: np.random.Generator, *, curve: bool = False) -> int:
+    """Raw bytes on a connection of their own: noise, or a greeting of ZeroMQ's (with ``curve``: of CURVE) and then noise."""
+    mechanism = b"CURVE" if curve else b"NULL"
+    greeting = (
+        b"\xff" + bytes(8) + b"\x7f\x03\x00" + mechanism.ljust(20, b"\0") + bytes(32) if rng.integers(0, 2) else b""
+    )
     noise = greeting + rng.bytes(rng.integers(1, 3000))
     with (
         socket.create_connection(("127.0.0.1", port), 5) as connection,

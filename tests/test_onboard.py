@@ -265,7 +265,7 @@ def test_a_command_has_its_place_among_the_samples_of_its_turn(tmp_path: Path) -
         tickets, _ = robot.loop.obey(EndMission(t=now, person="p", reason="over"), now)
         return Reply(b"done", [ticket for ticket in tickets if ticket is not None])
 
-    control = robot.context.socket(zmq.REP)
+    control = robot.context.socket(zmq.ROUTER)
     control.bind(f"ipc://{tmp_path}/ask")
     asking = robot.context.socket(zmq.REQ)
     asking.connect(f"ipc://{tmp_path}/ask")

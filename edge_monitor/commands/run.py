@@ -177,7 +177,7 @@ def assemble(
     from ..onboard.history import read_history
     from ..onboard.loop import Onboard
     from ..onboard.own_signals import TOPIC
-    from ..onboard.publication import Publication, publisher
+    from ..onboard.publication import Publication
     from ..onboard.scribe import Scribe
     from ..onboard.service_manager import notify
     from ..runtime import Monitor
@@ -194,9 +194,8 @@ def assemble(
     context = zmq.Context()
     stack.callback(context.destroy, linger=200)
     access = Access(context, keys, plain=plain)
-    send = publisher(access.publisher(publish))
+    send = access.publisher(publish).send
     requests = access.control(control)
-    requests.setsockopt(zmq.LINGER, 0)
     beside = {simulated.topic: simulated.take} if simulated is not None else {}
     curve, servers = (None, {}) if keys is None else (keys.inputs, keys.peers.servers)
     inputs = open_sources(

@@ -12,6 +12,8 @@ from ..errors import ConfigError
 from ..events import Event
 from ..sources.curve import CONTROL, LISTEN, Gatekeeper, Refusal, guard
 from ..sources.links import is_guarded_by_file, is_local
+from . import broadcast
+from .broadcast import Broadcast
 
 LARGEST = 1 << 16  #: bytes of a request
 TOLD_NS = 1_000_000_000  #: between two events about refusals
@@ -21,7 +23,7 @@ Socket = zmq.Socket[bytes]
 
 
 class Access:
-    """The PUB and REP sockets of a monitor, and what is to be told of keys that were refused.
+    """The sockets for what is published and for requests, and what is to be told of keys that were refused.
 
     With ``keys``, TCP sockets admit only the keys that may listen, or control; ``ipc://`` is guarded by the permissions of
     files.
@@ -34,16 +36,23 @@ class Access:
         self._plain = plain
         self._keeper = None if keys is None else Gatekeeper(context, keys.peers.doors)
         self._sources: list[Callable[[], list[Refusal]]] = [] if self._keeper is None else [self._keeper.refusals]
+        self._broadcast: Broadcast | None = None
         self._waiting: list[Refusal] = []
         self._next = 0  # when refusals may be told again, ns
 
-    def publisher(self, address: str) -> Socket:
+    def publisher(self, address: str) -> Broadcast:
         """The socket for what is published. Raises ``ConfigError``."""
-        return self._bound(zmq.PUB, address, LISTEN, "--publish")
+
+        def bind(address: str) -> Socket:
+            settings = ((zmq.RCVHWM, broadcast.WAITING), (zmq.LINGER, 200))
+            return self._bound(zmq.XPUB, address, LISTEN, "--publish", broadcast.LARGEST, settings)
+
+        self._broadcast = Broadcast(bind, address)
+        return self._broadcast
 
     def control(self, address: str) -> Socket:
         """The socket for requests. Raises ``ConfigError``."""
-        return self._bound(zmq.REP, address, CONTROL, "--control")
+        return self._bound(zmq.ROUTER, address, CONTROL, "--control", LARGEST, ((zmq.LINGER, 0),))
 
     def watch(self, refusals: Callable[[], list[Refusal]]) -> None:
         """Also tell what a source refused."""
@@ -54,19 +63,24 @@ class Access:
         """To be polled: handshakes wait for :meth:`attend`."""
         return [self._keeper.socket] if self._keeper is not None else []
 
-    def attend(self, now: int) -> Event | None:
-        """Answer the handshakes that wait; at ``now`` (ns) an event of what was refused, where there is something to tell."""
+    def attend(self, now: int) -> list[Event]:
+        """Answer the handshakes that wait, look at subscriptions; what there is to tell of it at ``now`` (ns)."""
         if self._keeper is not None:
             self._keeper.serve(now)
+        found = []
+        if self._broadcast is not None and (degraded := self._broadcast.attend(now)) is not None:
+            found.append(degraded)
         for refusals in self._sources:
             self._waiting += refusals()
-        if not self._waiting or now < self._next:
-            return None
-        told, self._waiting = self._waiting, []
-        self._next = now + TOLD_NS
-        return refused(told, now)
+        if self._waiting and now >= self._next:
+            told, self._waiting = self._waiting, []
+            self._next = now + TOLD_NS
+            found.append(refused(told, now))
+        return found
 
-    def _bound(self, kind: int, address: str, door: str, option: str) -> Socket:
+    def _bound(
+        self, kind: int, address: str, door: str, option: str, largest: int, settings: Sequence[tuple[int, int]]
+    ) -> Socket:
         curve = self._keys is not None and not is_guarded_by_file(address)
         if "://" in address and not (curve or self._plain or is_local(address)):
             raise ConfigError(
@@ -74,7 +88,8 @@ class Access:
                 "--peers, use a loopback address or ipc://, or allow it with --plain"
             )
         socket: Socket = self._context.socket(kind)
-        socket.setsockopt(zmq.MAXMSGSIZE, LARGEST)
+        for setting, value in (*settings, (zmq.MAXMSGSIZE, largest)):
+            socket.setsockopt(setting, value)
         if curve and self._keys is not None:
             guard(socket, self._keys.pair.public, self._keys.pair.secret, door)
         try:

@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import msgspec
 import zmq
 
 from ..core.commands import Command
@@ -26,6 +25,7 @@ from ..sources.live import LiveSource
 from ..tape import Ring
 from .access import Access
 from .control import Reply
+from .desk import Desk
 from .history import kernel_boot
 from .keeper import Keeper
 from .own_signals import OwnState, own_batch, own_channel
@@ -38,11 +38,6 @@ TURN_NS = 500_000
 LONGEST_MS = 10
 #: Between reports of the monitor's own state, where nothing of it changes.
 OWN_NS = 500_000_000
-#: A command is answered with its outcome once the journal holds it, and after so long with what is known.
-ANSWER_NS = 5_000_000_000
-UNSURE = msgspec.msgpack.encode(
-    {"ok": False, "error": "carried out, but the journal does not hold it yet: check the disk"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +95,7 @@ class Onboard:
         self._clock = clock
         self._ring = ring
         self._keeper = keeper
-        self._control: zmq.Socket[Any] | None = None
-        self._answer: Callable[[bytes, int], Reply] | None = None
+        self._desk: Desk | None = None
         self._access: Access | None = None
         self._tell = tell
         self._notify = notify
@@ -117,12 +111,10 @@ class Onboard:
             self._poller.register(socket, zmq.POLLIN)
         self._poller.register(self._wake, zmq.POLLIN)
         self._last = 0
-        self._owed: Reply | None = None  # an answer that waits for the journal
-        self._owed_since = 0
 
     def serve(self, control: zmq.Socket[Any], answer: Callable[[bytes, int], Reply]) -> None:
-        """Take requests from a REP socket; ``answer`` gets each and the time, ns."""
-        self._control, self._answer = control, answer
+        """Take requests from a ROUTER socket; ``answer`` gets each and the time, ns."""
+        self._desk = Desk(control, answer)
         self._poller.register(control, zmq.POLLIN)
 
     def admit(self, access: Access) -> None:
@@ -168,14 +160,15 @@ class Onboard:
         now = max(self._clock(), self._source.now)
         found += self._report(now)
         self._hand_out(found, now)  # before requests, whose events have later numbers
-        if self._access is not None and (refused := self._access.attend(now)) is not None:
-            self.announce(refused, now)
-        if self._control is not None and self._answer is not None:
-            self._serve(now)
+        for event in self._access.attend(now) if self._access is not None else ():
+            self.announce(event, now)
+        if self._desk is not None:
+            self._desk.serve(now)
         self._hand_out(self.monitor.until(now), now)
         durable = self.scribe.durable()
         self.publication.durable(durable, now)
-        self._settle(durable, now)
+        if self._desk is not None:
+            self._desk.settle(durable, now)
         if self._keeper is not None:
             self._keeper.durable(durable)
             self._file(self._keeper, self._keeper.turn(now), now)
@@ -287,29 +280,6 @@ class Onboard:
         )  # fmt: skip
         self._account.own, self._account.reported, self._account.longest_ns = state, now, 0
         return self.monitor.feed(own_batch(self._own, now, own))
-
-    def _serve(self, now: int) -> None:
-        """Take requests, one at a time: the next one waits until the journal holds what the last one did."""
-        assert self._control is not None and self._answer is not None
-        while self._owed is None and self._control.poll(0):
-            reply = self._answer(self._control.recv(), now)
-            if reply.tickets:
-                self._owed, self._owed_since = reply, now
-            else:
-                self._control.send(reply.body)
-
-    def _settle(self, durable: list[int], now: int) -> None:
-        if self._owed is None or self._control is None:
-            return
-        left = [ticket for ticket in self._owed.tickets if ticket not in durable]
-        if not left:
-            self._control.send(self._owed.body)
-            self._owed = None
-        elif now - self._owed_since > ANSWER_NS:
-            self._control.send(UNSURE)
-            self._owed = None
-        else:
-            self._owed = Reply(self._owed.body, left)
 
     def _drain_wake(self) -> None:
         with suppress(BlockingIOError):

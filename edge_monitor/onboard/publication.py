@@ -7,12 +7,10 @@ thread after a completed turn, and by nothing else: whoever stops turning is sil
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import zmq
 
 from ..decider import Decider
 from ..events import Event
@@ -198,14 +196,3 @@ class Publication:
             gate.lease_ns if go else 0, self._bench, go and gate.waived,
         )  # fmt: skip
         self._send([lease_topic(name), encode_lease(lease)])
-
-
-def publisher(socket: zmq.Socket[Any]) -> Callable[[list[bytes]], None]:
-    """A function that sends over a PUB socket: a subscriber that does not read loses messages, and nobody waits for it."""
-    socket.setsockopt(zmq.LINGER, 200)
-
-    def send(parts: list[bytes]) -> None:
-        with suppress(zmq.Again):
-            socket.send_multipart(parts, zmq.NOBLOCK)
-
-    return send
