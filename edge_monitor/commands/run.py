@@ -180,6 +180,7 @@ def assemble(
     from ..onboard.publication import Publication
     from ..onboard.scribe import Scribe
     from ..onboard.service_manager import notify
+    from ..outputs import everywhere
     from ..runtime import Monitor
     from ..sources.addresses import combine, open_sources
     from ..sources.wanted import wanted
@@ -205,6 +206,8 @@ def assemble(
         if isinstance(one, ZmqSource):
             access.watch(one.refusals)
     source = combine(inputs)
+    if any(address.kind == "dds" for address in addresses):
+        send = everywhere([send, *graphs(inputs, envelope)])
     if simulated is not None and not simulated.wait(source, monitor.feed, stop):
         source.close()
         return None
@@ -251,6 +254,17 @@ def spoken_to(
 
     lines = [source for source in sources if isinstance(source, MavlinkSource)]
     return [MavlinkOutput(line, publication, unapproved=approval.unapproved, simulated=simulated) for line in lines]
+
+
+def graphs(sources: Sequence[LiveSource], envelope: Envelope) -> list[Callable[[list[bytes]], None]]:
+    """What publishes into the ROS 2 graphs that are listened to."""
+    from ..outputs.dds import DdsOutput
+    from ..outputs.ros_reports import RosReports
+    from ..sources.dds import DdsSource
+
+    namespace = os.environ.get("ROS_NAMESPACE", "")
+    joined = [source.participant for source in sources if isinstance(source, DdsSource)]
+    return [DdsOutput(one, RosReports(envelope, time.time_ns), namespace).send for one in joined]
 
 
 def simulated_clock(topic: str | None, topics: Sequence[str]) -> SimulatedClock | None:

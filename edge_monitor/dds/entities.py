@@ -226,7 +226,7 @@ class _qos:  # noqa: N801  a context
         lib = library()
         self._handle = handle = lib.dds_create_qos()
         lib.dds_qset_history(handle, 0, qos.depth)
-        lib.dds_qset_reliability(handle, int(qos.reliable), 100_000_000)
+        lib.dds_qset_reliability(handle, int(qos.reliable), 0)  # a writer never waits
         lib.dds_qset_durability(handle, int(qos.latched))
         if qos.deadline:
             lib.dds_qset_deadline(handle, qos.deadline)
