@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,9 +17,6 @@ from .dimension import dimension, unit_text
 from .fields import Rate, Text
 from .formulas import FormulaError, names_in, parse_expression, parse_formula
 from .problems import Finding, Path, shown
-
-if TYPE_CHECKING:
-    from .models import SignalModel
 
 
 class Formula(CheckModel):
@@ -66,15 +63,15 @@ class Formula(CheckModel):
         return replace(spec, signals=term.signals(), texts=term.texts(), formula=term, unit=parsed.unit)
 
 
-def derived_term(model: SignalModel, signals: Signals) -> tuple[Term | None, list[Finding]]:
-    """What a derived signal is made of, and what is wrong with it."""
+def derived_term(expr: str, unit: str, signals: Signals) -> tuple[Term | None, list[Finding]]:
+    """What a derived signal is made of, and what is wrong with it; ``unit``: what it is declared in."""
     try:
-        parsed = parse_expression(model.expr, signals)
+        parsed = parse_expression(expr, signals)
     except FormulaError as error:
         return None, [_finding("expr", error)]
-    if dict(dimension(parsed.unit)) != dict(dimension(model.unit)):
+    if dict(dimension(parsed.unit)) != dict(dimension(unit)):
         have = f"is in {shown(parsed.unit)}" if parsed.unit else "has no unit"
-        declared = f"declared as {shown(model.unit)}" if model.unit else "declared without one"
+        declared = f"declared as {shown(unit)}" if unit else "declared without one"
         fix = f"write `unit: {unit_text(dimension(parsed.unit))}`" if parsed.unit else "leave `unit` out"
         return parsed.term, [Finding(("unit",), f"`expr` {have}, {declared}: {fix}")]
     return parsed.term, []

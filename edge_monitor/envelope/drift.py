@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo
+from pydantic import Field, PlainValidator
 from pydantic import WithJsonSchema as JsonSchema
 
 from .. import baselines
 from ..core.check_spec import CheckSpec
 from ..core.drift import adwin, compat, edetector, pipeline, vector
-from ..errors import ConfigError
 from .check_model import CheckModel, Signals
 from .fields import PositiveDuration, SignalName
+from .named_files import AS_DIGEST, AS_NAME, NamedFile, read_by
 from .problems import Finding, shown
 from .units import positive_duration, shown_duration
 
@@ -28,26 +27,6 @@ PROMISED = frozenset({"edetector", "mahalanobis"})
 RESOLVE_BLOCKS = 10
 
 
-class Reference(NamedTuple):
-    """A reference file: as the envelope names it, and what is in it (None where it was not to be read)."""
-
-    name: str
-    baseline: baselines.Baseline | None
-
-
-def _reference(value: object, info: ValidationInfo) -> Reference:
-    """Read the file; its name is relative to the envelope's folder."""
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"expected the name of a reference file such as `baselines/imu_hover.npz`, got {shown(value)}")
-    context = info.context or {}
-    if not context.get("references", False):
-        return Reference(value, None)
-    try:
-        return Reference(value, baselines.load(Path(context["folder"]) / value))
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
-
-
 def _false_alarms(value: object) -> int:
     """``1 per 10 h`` in ns an alarm."""
     found = re.fullmatch(r"(?:at most )?1 per (.+)", value.strip()) if isinstance(value, str) else None
@@ -57,11 +36,10 @@ def _false_alarms(value: object) -> int:
 
 
 ReferenceFile = Annotated[
-    Reference,
-    PlainValidator(_reference),
-    # The envelope's digest covers what the file holds, so that an approval is one of this reference.
-    PlainSerializer(lambda r: [r.name, r.baseline.digest if r.baseline else ""], return_type=list),
-    JsonSchema({"type": "string", "minLength": 1}),
+    NamedFile[baselines.Baseline],
+    read_by(baselines.load, "reference file such as `baselines/imu_hover.npz`"),
+    AS_DIGEST,
+    AS_NAME,
 ]
 FalseAlarms = Annotated[
     int,
@@ -120,7 +98,7 @@ class Drift(CheckModel):
     @property
     def value_ns(self) -> int:
         """Time between two values of the detector, ns; 0 where no reference says it."""
-        baseline = self.reference.baseline if self.reference else None
+        baseline = self.reference.content if self.reference else None
         if baseline is None:
             return 0
         single = self.detector in baselines.SINGLE or self.detector in baselines.PLAIN
@@ -168,7 +146,7 @@ class Drift(CheckModel):
 
     def _against_reference(self, signals: Signals) -> Iterator[Finding]:
         """A reference of another signal, unit, mode or promise than the check asks for."""
-        baseline = self.reference.baseline if self.reference else None
+        baseline = self.reference.content if self.reference else None
         if baseline is None:
             return
         header = baseline.header
@@ -197,15 +175,15 @@ class Drift(CheckModel):
             return False
         if self.reference is None:
             return self.detector in FREE
-        baseline = self.reference.baseline
+        baseline = self.reference.content
         return baseline is not None and baseline.signals == self.watched
 
     def _table(self) -> tuple[float, ...]:
         numbers: dict[str, Any] = {
             name: int(value) if value.is_integer() else value for name, value in self.settings.items()
         }
-        if self.reference is not None and self.reference.baseline is not None:
-            return self.reference.baseline.table(self.detector, resolve=self.resolve, **numbers)
+        if self.reference is not None and self.reference.content is not None:
+            return self.reference.content.table(self.detector, resolve=self.resolve, **numbers)
         if self.reference is not None:
             return ()
         if self.detector == "multinomial":
@@ -222,7 +200,7 @@ class Drift(CheckModel):
 
     def lower(self, name: str, signals: Signals) -> CheckSpec:
         resolve_for = self.resolve_for or 0
-        baseline = self.reference.baseline if self.reference else None
+        baseline = self.reference.content if self.reference else None
         if not resolve_for and baseline is not None:
             resolve_for = round(
                 RESOLVE_BLOCKS * float(baseline.header["block"]) * float(baseline.header["period_s"]) * 1e9

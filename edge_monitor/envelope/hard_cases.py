@@ -57,8 +57,8 @@ class HardCases(Model):
             if len(topics(name, signals)) > 1:
                 listed = ", ".join(topics(name, signals))
                 yield Finding(place, f"is made of several topics ({listed}): a frame is a message of one")
-            if score.reference.baseline is not None:
-                findings = self._against_reference(signals[name], score.reference.baseline)
+            if score.reference.content is not None:
+                findings = self._against_reference(signals[name], score.reference.content)
                 yield from (found.under((*place, "reference")) for found in findings)
 
     def _against_reference(self, signal: Signal, baseline: Baseline) -> Iterator[Finding]:
@@ -83,7 +83,7 @@ class HardCases(Model):
         from ..core.perception.hard_cases import HardCaseSpec, ScoreSpec
 
         index = {name: i for i, name in enumerate(signals)}
-        baselines = {name: score.reference.baseline for name, score in self.scores.items()}
+        baselines = {name: score.reference.content for name, score in self.scores.items()}
         known = [one for one in baselines.values() if one is not None]
         modes = tuple(sorted({mode for one in known for mode in one.modes})) or (0.0,)
         scores = []

@@ -90,7 +90,7 @@ class Envelope:
         sensors = (self.sensors[topic].referenced for topic in sorted(self.sensors))
         found = [one.content.digest for one in sensors if one is not None and one.content is not None]
         scores = self.hard_case_model.scores if self.hard_case_model else {}
-        baselines = (scores[name].reference.baseline for name in sorted(scores))
+        baselines = (scores[name].reference.content for name in sorted(scores))
         return (*found, *(one.digest for one in baselines if one is not None))
 
 
@@ -341,7 +341,7 @@ class _Loader:
             read = {word for _, word in names_in(model.expr)}
             if not model.expr or not all(word in signals for word in read & set(self.signal_names)):
                 continue  # what is wrong with an operand has been said
-            term, findings = derived_term(model, signals)
+            term, findings = derived_term(model.expr, model.unit, signals)
             self._add(found.under(("signals", name)) for found in findings)
             if term is not None:
                 self._add(found.under(("signals", name)) for found in self._display_only_names(term.signals(), signals))
@@ -363,7 +363,7 @@ class _Loader:
             yield from self._no_signal(place, name)
         yield from self._display_only(references, signals)
         if all(name in signals for _, name in references):
-            yield from residual_findings(model, signals)
+            yield from residual_findings(model.residual, model.unit, signals)
 
     def _display_only_names(self, names: Iterable[str], signals: Mapping[str, Signal]) -> Iterator[Finding]:
         return self._display_only([(("expr",), name) for name in names], signals)
@@ -462,5 +462,6 @@ class _Loader:
         message = "no check and no authority reads this signal"
         unused = [Finding(("signals", name), message) for name in signals if name not in used]
         problems = [self.document.problem(found, key=True) for found in unused]
-        problems += [self.document.problem(found) for found in unusable(signals)]
+        residuals = {name: signal.residual for name, signal in signals.items() if signal.residual is not None}
+        problems += [self.document.problem(found) for found in unusable(residuals)]
         return tuple(str(problem) for problem in sorted(problems, key=lambda p: p.mark))

@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated
 
-from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo
-from pydantic import WithJsonSchema as JsonSchema
+from pydantic import Field
 
 from .. import residual_models
 from ..core.formula.arx import MAX_COMMANDS
 from ..core.formula.arx import Residual as ResidualSpec
 from ..core.signals import Signal
-from ..errors import ConfigError
 from .derived import below
 from .dimension import dimension
 from .fields import Model, SignalName
+from .named_files import AS_DIGEST, AS_NAME, NamedFile, read_by
 from .problems import Finding, Path, shown
-
-if TYPE_CHECKING:
-    from .models import SignalModel
-
-
-class ModelFile(NamedTuple):
-    """A model's file: as the envelope names it, and what is in it (None where it was not to be read)."""
-
-    name: str
-    model: residual_models.ResidualModel | None
-
-
-def _model_file(value: object, info: ValidationInfo) -> ModelFile:
-    """Read the file; its name is relative to the envelope's folder."""
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"expected the name of a model's file such as `baselines/yaw.npz`, got {shown(value)}")
-    context = info.context or {}
-    if not context.get("references", False):
-        return ModelFile(value, None)
-    try:
-        return ModelFile(value, residual_models.load(FilePath(context["folder"]) / value))
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
 
 
 class Residual(Model):
@@ -51,11 +26,10 @@ class Residual(Model):
         description=f"the signals that it is predicted from, beside its own past; at most {MAX_COMMANDS}"
     )
     model: Annotated[
-        ModelFile,
-        PlainValidator(_model_file),
-        # The envelope's digest covers what the file holds, so that an approval is one of this model.
-        PlainSerializer(lambda file: [file.name, file.model.digest if file.model else ""], return_type=list),
-        JsonSchema({"type": "string", "minLength": 1}),
+        NamedFile[residual_models.ResidualModel],
+        read_by(residual_models.load, "model's file such as `baselines/yaw.npz`"),
+        AS_DIGEST,
+        AS_NAME,
     ] = Field(description="file made by `edge-replay calibrate`")
 
     def references(self) -> Iterator[tuple[Path, str]]:
@@ -65,27 +39,25 @@ class Residual(Model):
 
     def spec(self) -> ResidualSpec:
         """As the plan takes it."""
-        found = self.model.model
+        found = self.model.content
         return ResidualSpec(self.response, self.command, found.arx if found else None, found.digest if found else "")
 
 
-def residual_findings(model: SignalModel, signals: Mapping[str, Signal]) -> Iterator[Finding]:
-    """What is wrong with a residual signal whose inputs are all known."""
-    residual = model.residual
-    assert residual is not None
+def residual_findings(residual: Residual, unit: str, signals: Mapping[str, Signal]) -> Iterator[Finding]:
+    """What is wrong with a residual signal in ``unit`` whose inputs are all known."""
     seen = {residual.response}
     for i, name in enumerate(residual.command):
         if name in seen:
             what = "is the response itself" if name == residual.response else "is given twice"
             yield Finding(("residual", "command", i), f"`{name}` {what}")
         seen.add(name)
-    unit = signals[residual.response].unit
-    if dict(dimension(unit)) != dict(dimension(model.unit)):
-        have = f"in {shown(unit)}" if unit else "without one"
-        fix = f"write `unit: {unit}`" if unit else "leave `unit` out"
+    own = signals[residual.response].unit
+    if dict(dimension(own)) != dict(dimension(unit)):
+        have = f"in {shown(own)}" if own else "without one"
+        fix = f"write `unit: {own}`" if own else "leave `unit` out"
         yield Finding(("unit",), f"the response is {have}, and so is its residual: {fix}")
-    if residual.model.model is not None:
-        yield from _against_file(residual, residual.model.model.header, signals)
+    if residual.model.content is not None:
+        yield from _against_file(residual, residual.model.content.header, signals)
 
 
 def _against_file(residual: Residual, header: Mapping[str, object], signals: Mapping[str, Signal]) -> Iterator[Finding]:
@@ -103,12 +75,12 @@ def _against_file(residual: Residual, header: Mapping[str, object], signals: Map
                 yield Finding(place, f"was made with `{name}` in {shown(unit)}: calibrate anew")
 
 
-def unusable(signals: Mapping[str, SignalModel]) -> Iterator[Finding]:
-    """A warning for each model that its own file does not recommend."""
-    for name, signal in signals.items():
-        file = signal.residual.model if signal.residual is not None else None
-        if file is not None and file.model is not None and not file.model.usable:
-            reasons = "; ".join(file.model.header["reasons"])
+def unusable(residuals: Mapping[str, Residual]) -> Iterator[Finding]:
+    """A warning for each model that its own file does not recommend; by the name of the residual signal."""
+    for name, residual in residuals.items():
+        model = residual.model.content
+        if model is not None and not model.usable:
+            reasons = "; ".join(model.header["reasons"])
             yield Finding(("signals", name, "residual", "model"), f"the model is not usable: {reasons}")
 
 

@@ -8,15 +8,14 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import Discriminator, Field, PlainSerializer, PlainValidator, ValidationInfo
-from pydantic import WithJsonSchema as JsonSchema
+from pydantic import Discriminator, Field
 
 from ..core.layout.definitions import short_name
-from ..errors import ConfigError
 from .fields import Duration, Model, PositiveDuration, Rate, Text
 from .models import SignalModel
+from .named_files import AS_DIGEST, AS_NAME, NamedFile, read_by
 from .problems import Finding, nearest, shown
 
 if TYPE_CHECKING:
@@ -31,35 +30,15 @@ RELATIVE = frozenset({"luminance_ratio", "contrast_ratio", "sharpness_ratio", "o
 PER_CLASS = ("count", "share")
 
 
-class Reference(NamedTuple):
-    """A reference file: as the envelope names it, and what is in it, a ``SensorReference`` (None where it was not to be
-    read). Its type is not imported, so that an envelope without sensors loads none of their kernels."""
+def _load(path: Path) -> SensorReference:
+    """Imported when called, so that an envelope without sensors loads none of their kernels."""
+    from ..sensor_references import load
 
-    name: str
-    content: Any
-
-
-def _reference(value: object, info: ValidationInfo) -> Reference:
-    """Read the file; its name is relative to the envelope's folder."""
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"expected the name of a reference file such as `baselines/camera.npz`, got {shown(value)}")
-    context = info.context or {}
-    if not context.get("references", False):
-        return Reference(value, None)
-    from .. import sensor_references
-
-    try:
-        return Reference(value, sensor_references.load(Path(context["folder"]) / value))
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
+    return load(path)
 
 
 ReferenceFile = Annotated[
-    Reference,
-    PlainValidator(_reference),
-    # The envelope's digest covers what the file holds, so that an approval is one of this reference.
-    PlainSerializer(lambda r: [r.name, r.content.digest if r.content else ""], return_type=list),
-    JsonSchema({"type": "string", "minLength": 1}),
+    NamedFile[Any], read_by(_load, "reference file such as `baselines/camera.npz`"), AS_DIGEST, AS_NAME
 ]
 
 
@@ -73,7 +52,7 @@ class SensorModel(Model):
     kind: str
 
     @property
-    def referenced(self) -> Reference | None:
+    def referenced(self) -> NamedFile[Any] | None:
         """The file that its statistics are compared with, if it has one."""
         return getattr(self, "reference", None)
 

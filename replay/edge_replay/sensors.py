@@ -17,7 +17,8 @@ from edge_monitor.core.perception.image import ImageOptions, ImageReference, Ima
 from edge_monitor.core.perception.stage import Statistics, statistics_of
 from edge_monitor.core.samples import Cause
 from edge_monitor.envelope import Envelope
-from edge_monitor.envelope.sensors import Reference, SensorModel
+from edge_monitor.envelope.named_files import NamedFile
+from edge_monitor.envelope.sensors import SensorModel
 from edge_monitor.errors import ConfigError
 from edge_monitor.sensor_references import FORMAT, MEDIANS, SETTINGS, SensorReference
 
@@ -126,7 +127,7 @@ def make(
         digest = reference.save(path)
         reference = replace(reference, digest=digest, path=path)
         made.append(MadeSensor(path, topic, reference, digest))
-        filled[topic] = sensor.model_copy(update={"reference": Reference(sensor.referenced.name, reference)})
+        filled[topic] = sensor.model_copy(update={"reference": NamedFile(sensor.referenced.name, reference)})
     return made, replace(envelope, sensors=filled), damages
 
 

@@ -69,10 +69,10 @@ def command(
     results: dict[str, Evaluation] = {}
     for name, one in checks.items():
         assert one.reference is not None
-        assert one.reference.baseline is not None
+        assert one.reference.content is not None
         results[name] = evaluate(
             extract.vectors[one.signals] if one.signals else extract.series[one.signal],
-            one.reference.baseline,
+            one.reference.content,
             one.detector,
             settings=one.settings,
             sizes=sizes,
