@@ -210,6 +210,45 @@ def test_text_in_the_same_instant_counts_and_an_empty_one_does_not() -> None:
     assert change.cause == NOT_RECORDED
 
 
+def test_a_condition_is_a_reason_when_it_comes_and_when_it_goes() -> None:
+    """A flag says something when it rises or falls, and not while it stays as it is or was never up."""
+    machine = flying()
+    machine.step(values(2 * S, gps_lost=1, link_lost=0))
+    (change,) = machine.step(values(2 * S + 1, nav=POSCTL, intention=POSCTL))
+    assert change.causes == ("local position invalid",)
+    machine.step(values(9 * S, gps_lost=1, link_lost=0))
+    machine.step(values(9 * S + 1, link_lost=0))
+    (change,) = machine.step(values(9 * S + 2, nav=MISSION, intention=MISSION))
+    assert change.cause == NOT_RECORDED
+    machine.step(values(20 * S, gps_lost=None))
+    machine.step(values(20 * S + 1, gps_lost=0))
+    (change,) = machine.step(values(20 * S + 2, nav=POSCTL, intention=POSCTL))
+    assert change.cause == NOT_RECORDED
+
+
+def test_only_what_the_envelope_names_is_a_reason() -> None:
+    """The mode's own text explains nothing; a text that is no longer known says nothing."""
+    machine = authority(AuthoritySpec(mode="text", modes=((TEXTS[1.0], "human"),)))
+    (change,) = machine.step(values(1, text=1))
+    assert change.cause == NOT_RECORDED
+    machine = flying()
+    machine.step(values(2 * S, text=None))
+    (change,) = machine.step(values(2 * S + 1, nav=POSCTL, intention=POSCTL))
+    assert change.cause == NOT_RECORDED
+
+
+@pytest.mark.parametrize("texts", [64, 65])
+def test_the_newest_texts_count_where_there_are_too_many(texts: int) -> None:
+    """Of the texts in the window the newest 64 are kept; one that is just as old as the window is long is among them."""
+    spec = AuthoritySpec(mode="nav", modes=((MANUAL, "human"),), reason_texts=("text",), within=500 * MS)
+    machine = Authority(spec, SIGNALS, text=lambda signal, value: f"{value:g}" if signal == "text" else None,
+                        label=lambda signal, value: f"{value:g}")  # fmt: skip
+    for k in range(texts):
+        machine.step(values(2 * S if k < texts - 1 else 2 * S + 500 * MS, text=k))
+    (change,) = machine.step(values(2 * S + 500 * MS, nav=MANUAL))
+    assert change.causes == tuple(f"{k}" for k in range(texts - 64, texts))
+
+
 def test_the_same_reason_is_given_once() -> None:
     """A text that repeats within the window is one reason."""
     machine = flying()

@@ -189,6 +189,16 @@ def test_more_unknowns_do_not_extend_a_hold() -> None:
     assert brief(machine.advance(20 * S, 20 * S)) == [(8 * S, False)]
 
 
+def test_every_instant_at_the_end_of_a_hold_may_still_end_it() -> None:
+    """The deadline comes after all instants at its time: a first one that brings no recovery does not fire it."""
+    machine = gates(GateSpec("g", every("a", "b"), hold=3 * S))
+    machine.step(rows(1 * S, {"a": P, "b": P}))
+    machine.step(rows(5 * S, {"a": U}))
+    assert machine.step(rows(8 * S, {"b": U})) == []
+    assert machine.step(rows(8 * S, {"a": P, "b": P})) == []
+    assert machine.advance(20 * S, 20 * S) == [] and machine.state() == {"g": True}
+
+
 def test_recovery_within_a_hold_is_silent_and_renews_it() -> None:
     """A criterion that passes again within the hold, even at its end, leaves GO be; the next gap is held anew."""
     machine = gates(GateSpec("g", leaf("a"), go_after=1 * S, hold=3 * S))
@@ -254,7 +264,9 @@ def test_a_deadline_before_an_instant_is_decided_first() -> None:
     """A transition after the end of a dwell reveals GO at the dwell's end, and then its own NO_GO."""
     machine = gates(GateSpec("g", leaf("a"), go_after=2 * S))
     machine.step(rows(0, {"a": P}))
-    assert brief(machine.step(rows(5 * S, {"a": F}))) == [(2 * S, True), (5 * S, False)]
+    decisions = machine.step(rows(5 * S, {"a": F}))
+    assert brief(decisions) == [(2 * S, True), (5 * S, False)]
+    assert not any(decision.expired_hold for decision in decisions)
 
 
 def test_a_clock_jump_does_not_stretch_a_hold() -> None:
@@ -267,12 +279,16 @@ def test_a_clock_jump_does_not_stretch_a_hold() -> None:
 
 
 def test_a_clock_jump_starts_a_dwell_again() -> None:
-    """Time that passed before a jump counts for no dwell after it."""
+    """Time that passed before a jump counts for no dwell after it, also where none of the gate's checks changed at it."""
     machine = gates(GateSpec("g", leaf("a"), go_after=2 * S))
     machine.step(rows(100 * S, {"a": P}))
     machine.step(clock_jump(10 * S, -91 * S, {"a": U}))
     machine.step(rows(11 * S, {"a": P}))
     assert brief(machine.advance(60 * S, 60 * S)) == [(13 * S, True)]
+    machine = gates(GateSpec("g", leaf("a"), go_after=2 * S))
+    machine.step(rows(100 * S, {"a": P}))
+    machine.step(clock_jump(10 * S, -91 * S, {"b": U}))
+    assert brief(machine.advance(60 * S, 60 * S)) == [(12 * S, True)]
 
 
 def expected(spec: GateSpec, changes: list[tuple[int, Verdict]], end: int) -> list[tuple[int, bool]]:

@@ -110,6 +110,13 @@ def test_what_is_refused_changes_nothing(order: Waive, message: str) -> None:
     assert (machine.snapshot(), machine.waiver_changes()) == (before, [])
 
 
+def test_a_waiver_may_last_a_day_however_late_it_is_given() -> None:
+    """A day is the limit, and counts from the order, not from the start of the stream."""
+    machine = gates(GateSpec("g", leaf("a")))
+    assert LONGEST_WAIVER == 24 * 3600 * S
+    assert machine.command(waive(90_000 * S, until=90_000 * S + LONGEST_WAIVER)).refused == ""
+
+
 def test_two_people_waive_what_is_critical() -> None:
     """Two different people may; without severities every check counts as critical."""
     assert gates(GateSpec("g", leaf("b"))).command(waive(10 * S, "b", "ada", "bob")).refused == ""
@@ -124,6 +131,7 @@ def test_a_criterion_is_waived_once_at_a_time() -> None:
     assert machine.command(waive(15 * S)).refused == "a is waived already: withdraw that first"
     assert machine.command(waive(21 * S)).refused == ""
     names = [f"c{i}" for i in range(MOST_WAIVERS + 1)]
+    assert MOST_WAIVERS == 64
     many = Gates([GateSpec("g", at_least(1, *names))], names, dict.fromkeys(names, "marginal"))
     refused = [many.command(waive(10 * S, name)).refused for name in names]
     assert refused == [""] * MOST_WAIVERS + [f"{MOST_WAIVERS} waivers are in force: withdraw one first"]
@@ -168,7 +176,18 @@ def test_a_step_of_the_clock_keeps_what_was_left_of_it() -> None:
     machine = gates(GateSpec("g", leaf("a")))
     machine.command(waive(100 * S, until=150 * S))
     machine.step(clock_jump(10 * S, -90 * S, {"a": F}))
+    (waiver,) = machine.waivers("g")
+    assert (waiver.granted, waiver.expires) == (10 * S, 60 * S)
     assert brief(machine.advance(500 * S, 500 * S)) == [(60 * S, "g", False)]
+
+
+def test_its_end_does_not_end_a_hold() -> None:
+    """A waiver that expires over a criterion that is unknown leaves the gate to the hold that another one began."""
+    machine = gates(GateSpec("g", every("a", "d"), hold=5 * S))
+    machine.command(waive(10 * S, until=14 * S))
+    machine.step(rows(11 * S, {"a": U}))
+    machine.step(rows(12 * S, {"d": U}))
+    assert brief(machine.advance(100 * S, 100 * S)) == [(17 * S, "g", False)]
 
 
 def test_it_never_hides_what_is_unknown_elsewhere() -> None:
