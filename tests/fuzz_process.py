@@ -39,6 +39,7 @@ from edge_monitor.journal.verify import verify
 from edge_monitor.onboard.client import Reach, ask
 
 CALM_S = 1.0
+RATE = 4000.0  #: garbage is not to be a flood: that is what bench/live.py is for
 INTRUSIONS = 50  #: times that raw bytes are sent to each port, and that a new connection is made
 BIN = Path(sys.executable).parent
 META = msgpack.packb({"e": "msgpack"})
@@ -282,10 +283,12 @@ def pelt(
     context: zmq.Context, target: Target, kind: int, address: str, make: Callable[[np.random.Generator], list[bytes]],
     count: int, rng: np.random.Generator, outcome: Outcome,
 ) -> int:  # fmt: skip
-    """Send ``count`` messages as fast as they are taken, on a new connection now and then; how many were sent."""
+    """Send ``count`` messages, ``RATE`` a second at most, on a new connection now and then; how many were sent."""
     sent, made = 0, target.connect(context, kind, address)
-    deadline = time.monotonic() + 600
-    while sent < count and time.monotonic() < deadline:
+    begun = time.monotonic()
+    while sent < count and time.monotonic() < begun + 600:
+        if sent % 10 == 0:
+            time.sleep(max(0.0, begun + sent / RATE - time.monotonic()))
         if sent and sent % (max(count // INTRUSIONS, 1)) == 0:
             made.close(1000)
             made = target.connect(context, kind, address)

@@ -136,7 +136,7 @@ def test_whatever_happens_to_the_monitor_the_consumer_says_no_go(process: Proces
     assert process.run.wait(20) == 0
     report = verify(process.folder / "journal.db", [key])
     assert report.ok and [run.ended for run in report.runs] == [False, True]
-    told = [line for line in (process.folder / "events.jsonl").read_text().splitlines() if '"gate.' in line]
+    told = [line for line in (process.folder / "events.jsonl").read_text().splitlines() if '"type":"gate.' in line]
     with Reader(process.folder / "journal.db") as reader:
         records = [(decode_record(row.record), decode_payload(row.payload or b"")) for row in reader.rows()]
     assert len([record for record, _ in records if record.type.startswith("gate.")]) == len(told)
