@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from numba.extending import register_jitable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,6 +75,13 @@ def inlined(function: F) -> F:
 def outlined(function: F) -> F:
     """Like ``inlined``, for a function too large to be copied to each place that calls it (a call costs some 10 ns)."""
     return _compile(function, inline=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def shared(function: F) -> F:
+    """For arithmetic that plain Python calls as it is, without compiling, and kernels call compiled into themselves."""
+    register: Any = register_jitable(error_model="numpy", fastmath=False, forceinline=True, _nrt=False)
+    same: F = register(function)
+    return same
 
 
 def _compile(function: F, *, inline: bool = True, **options: bool) -> F:

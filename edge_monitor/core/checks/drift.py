@@ -38,6 +38,7 @@ from ..drift.pipeline import (
     forget_lags,
     start_block,
 )
+from ..elementary import log10
 from ..jit import inlined, outlined
 from ..samples import UNSEEN, Cause, Verdict
 
@@ -85,8 +86,8 @@ def judged(state, table, start, row, pool, q):  # type: ignore[no-untyped-def]
     detector = table[start + DETECTOR]
     evidence = detector == EDETECTOR or detector == MULTINOMIAL or detector == MAHALANOBIS
     if evidence:
-        value = math.log10(value) if value > 1.0 else 0.0
-        limit = math.log10(limit)
+        value = log10(value) if value > 1.0 else 0.0
+        limit = log10(limit)
     alarm = pool[q + ALARM] != 0
     state["n2"] = int(pool[q + STATE + SINCE]) if detector == FOCUS else 0
     whole = limit

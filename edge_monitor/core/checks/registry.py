@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ..check_spec import CheckSpec
 from ..drift import vector
 from ..drift.pipeline import DIMENSIONS, pool_size
+from ..elementary import cos, sin
 from ..formula.program import Program, lower
 from . import dispatch
 from .drift import lower_table
@@ -107,10 +108,10 @@ def metres_per_degree(latitude: float) -> tuple[float, float]:
     Source: NGA.STND.0036, radii of curvature in the meridian and the prime vertical.
     """
     a, e2 = 6378137.0, 6.69437999014e-3
-    sin = math.sin(math.radians(latitude))
-    w = math.sqrt(1 - e2 * sin * sin)
-    north = math.radians(a * (1 - e2) / w**3)
-    east = math.radians(a * math.cos(math.radians(latitude)) / w)
+    sine = sin(math.radians(latitude))
+    w = math.sqrt(1 - e2 * sine * sine)
+    north = math.radians(a * (1 - e2) / (w * w * w))
+    east = math.radians(a * cos(math.radians(latitude)) / w)
     return north, east
 
 

@@ -1,7 +1,8 @@
 """ADWIN: an adaptive window that is cut where the means of its two parts differ too much.
 
-Arithmetic and decisions equal river's, bit for bit (river 0.23 to 0.26), including its restart from nothing after an
-alarm, where the paper would keep the newer part. Reference-free and hence never calibrated.
+Arithmetic and decisions equal river's, bit for bit (river 0.23 to 0.26) but for the logarithm in the bound, which is our
+own; including its restart from nothing after an alarm, where the paper would keep the newer part. Reference-free and hence
+never calibrated.
 
 Sources: A. Bifet, R. Gavaldà, Learning from Time-Changing Data with Adaptive Windowing, SDM 2007; variance of merged
 buckets after B. Babcock et al., PODS 2003.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+from ..elementary import log
 from ..jit import inlined, kernel
 
 #: Rows of buckets: row r holds buckets of 2^r values. 34 rows are 10^11 values; then the oldest are forgotten.
@@ -107,7 +109,7 @@ def must_cut(params, p, size, state, q):  # type: ignore[no-untyped-def]
     if spread < 0:  # rounding; the bound would be the root of a negative number, which nothing exceeds
         return False
     least = params[p + 4]
-    d = math.log(2.0 * math.log(width) / params[p + 1])
+    d = log(2.0 * log(width) / params[p + 1])
     sure = 2.0 * spread * d * CERTAIN
     for row in range(int(state[q + USED]) - 1, -1, -1):
         n = float(1 << row)

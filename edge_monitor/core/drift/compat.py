@@ -96,7 +96,10 @@ def kswin_params(alpha: float = 0.005, window: int = 100, size: int = 30, seed: 
         raise ValueError(f"KSWIN: `seed` must be between 0 and 2^32 - 1, got {seed}")
     small = 21  # CPython draws from a pool up to this population, and with a set of those drawn beyond it
     if size > 5:
-        small += 4 ** math.ceil(math.log(size * 3, 4))
+        power = 1
+        while power < size * 3:
+            power *= 4
+        small += power
     critical = kswin_critical(size, alpha)
     return critical / size, float(critical), float(window), float(size), float(seed), float(population <= small)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+from ..elementary import log
 from ..jit import inlined, kernel
 
 CUSUM_STATE = 2
@@ -72,7 +73,7 @@ def ewma(x, params, p, state, q):  # type: ignore[no-untyped-def]
 def variance_params(threshold: float, ratio: float) -> tuple[float, ...]:
     """``ratio``: the change of the deviation that is to be found, up (times it) and down (divided by it)."""
     up, down = ratio, 1 / ratio
-    return threshold, (1 - up**-2) / 2, math.log(up), (1 - down**-2) / 2, math.log(down)
+    return threshold, (1 - 1 / (up * up)) / 2, log(up), (1 - 1 / (down * down)) / 2, log(down)
 
 
 @inlined

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import NormalDist
 
+from ..elementary import log
 from ..jit import inlined, kernel
 
 KS, PSI, JS, WASSERSTEIN = range(4)
@@ -52,7 +53,7 @@ def histogram_threshold(which: int, n: float, m: float, alpha: float, edges: Seq
     Wilson and Hilferty; JS is an eighth of it. Wasserstein: the bound KS times the span of the edges.
     """
     both = 1 / n + 1 / m
-    ks = math.sqrt(-math.log(alpha / 2) / 2 * both)
+    ks = math.sqrt(-log(alpha / 2) / 2 * both)
     if which == KS:
         return ks
     if which == WASSERSTEIN:
@@ -94,9 +95,9 @@ def contribution(which, i, above, params, p, state, q):  # type: ignore[no-untyp
         return abs(above) * width, above
     seen = (state[q + COUNTS + i] + 0.5) / (n + 0.5 * bins)
     if which == PSI:
-        return (seen - share) * math.log(seen / share), above
+        return (seen - share) * log(seen / share), above
     middle = (seen + share) / 2
-    return (seen * math.log(seen / middle) + share * math.log(share / middle)) / 2, above
+    return (seen * log(seen / middle) + share * log(share / middle)) / 2, above
 
 
 @inlined

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ..elementary import cos
 from ..jit import inlined, kernel
 from .edetector import EDETECTOR_PARAMS, EDETECTOR_STATE
 from .edetector import edetector as exceedance
@@ -164,7 +165,7 @@ def mmd(n, table, p, weights, pool, residuals, q):  # type: ignore[no-untyped-de
     scale = math.sqrt(2.0 / features)
     total = 0.0
     for i in range(features):
-        feature = scale * math.cos(pool[work + i])
+        feature = scale * cos(pool[work + i])
         pool[work + i] = feature
         total += feature
     if math.isnan(total):  # an angle beyond all numbers must not enter the averages

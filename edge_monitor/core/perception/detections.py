@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..elementary import log
 from ..jit import kernel
 from ..layout.load import FLOAT64, load_number
 from ..layout.reduce import BUCKETS, select
@@ -231,11 +232,11 @@ def confidence(detections, count, scores, best, tops, counts, out):  # type: ign
                 second = s
         scale = mass if mass > 1.0 else 1.0
         rest = 1.0 - mass / scale
-        surprise = -rest * math.log(rest) if rest > 0.0 else 0.0
+        surprise = -rest * log(rest) if rest > 0.0 else 0.0
         for k in range(at, at + several):
             p = scores[k] / scale
             if p > 0.0:
-                surprise -= p * math.log(p)
+                surprise -= p * log(p)
         entropy += surprise
         tops[i] = first
         total += first

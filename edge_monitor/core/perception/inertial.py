@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from ..elementary import cos, exp, log, sin
 from ..jit import kernel
 from ..layout.load import FLOAT64, load_number
 from ..samples import UNSEEN, Cause
@@ -72,7 +73,7 @@ class InertialStatistics(Statistics):
         self._state = (self._head, self._delays, self._energy)
         self._one = np.zeros((1, 3))
         self._t = np.zeros(1, np.int64)
-        self._alpha = 1.0 - math.exp(-1.0 / (options.average * options.rate))
+        self._alpha = 1.0 - exp(-1.0 / (options.average * options.rate))
         # three periods of the lowest band and half a time constant: what is left of the start is below the noise
         self._settle = math.ceil(max(3.0 / options.edges[0], 0.5 * options.average) * options.rate)
         self.reset()
@@ -133,18 +134,18 @@ def band_pass(rate: float, low: float, high: float) -> tuple[float, ...]:
     """Biquad with its half-power points near ``low`` and ``high`` Hz."""
     centre = math.sqrt(low * high)
     w = 2 * math.pi * centre / rate
-    alpha = math.sin(w) * (high - low) / (2 * centre)
+    alpha = sin(w) * (high - low) / (2 * centre)
     a0 = 1 + alpha
-    return alpha / a0, 0.0, -alpha / a0, -2 * math.cos(w) / a0, (1 - alpha) / a0
+    return alpha / a0, 0.0, -alpha / a0, -2 * cos(w) / a0, (1 - alpha) / a0
 
 
 def high_pass(rate: float, low: float) -> tuple[float, ...]:
     """Second-order Butterworth high-pass at ``low`` Hz."""
     w = 2 * math.pi * low / rate
-    alpha = math.sin(w) * math.sqrt(0.5)
+    alpha = sin(w) * math.sqrt(0.5)
     a0 = 1 + alpha
-    b = (1 + math.cos(w)) / 2 / a0
-    return b, -2 * b, b, -2 * math.cos(w) / a0, (1 - alpha) / a0
+    b = (1 + cos(w)) / 2 / a0
+    return b, -2 * b, b, -2 * cos(w) / a0, (1 - alpha) / a0
 
 
 @kernel
@@ -206,6 +207,6 @@ def inertial(t, a, bank, alpha, settle, clip, gap, head, delays, energy, out):  
     if cause == _NONE:
         last = len(bank) - 1
         for f in range(last):
-            out[f] = math.log(max(energy[f], FLOOR))
+            out[f] = log(max(energy[f], FLOOR))
         out[last] = math.sqrt(energy[last])
     return cause
