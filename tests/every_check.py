@@ -163,7 +163,7 @@ def vector_checks(name: str) -> list[CheckSpec]:
 
 def stream() -> np.ndarray:
     """(n,) SAMPLE at 100 Hz: shifts, noise and other classes in both halves; NaN, gaps, changes of mode."""
-    rng = np.random.default_rng(11)
+    rng = np.random.default_rng(14)
     rows = []
     t = 10 * S
     for i in range(STEPS):

@@ -20,6 +20,8 @@ import numpy as np
 from every_check import EVERYTHING, S, bell, uniform
 
 from edge_monitor.core import elementary
+from edge_monitor.core.check_spec import CheckSpec
+from edge_monitor.core.drift.pipeline import DETECTOR, DETECTORS
 from edge_monitor.core.engine import Engine
 from edge_monitor.core.jit import kernel
 from edge_monitor.core.perception import inertial, scan
@@ -27,7 +29,7 @@ from edge_monitor.core.perception.cloud import CloudOptions, CloudStatistics
 from edge_monitor.core.perception.detections import DetectionOptions, DetectionStatistics
 from edge_monitor.core.perception.image import ImageOptions, ImageStatistics
 from edge_monitor.core.perception.statistics import Statistics
-from edge_monitor.core.samples import SAMPLE, Cause
+from edge_monitor.core.samples import SAMPLE, Cause, TransitionKind
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVELOPE = ROOT / "configs" / "survey_plane.yaml"
@@ -76,6 +78,13 @@ def streams(folder: Path) -> None:
         (folder / f"{name}.items").write_bytes(stream().tobytes())
 
 
+def family(spec: CheckSpec) -> str:
+    """The kind of a check, of a drift check its detector too."""
+    if spec.kind != "drift":
+        return spec.kind
+    return f"drift {next(name for name, code in DETECTORS.items() if code == spec.table[DETECTOR])}"
+
+
 def engines(folder: Path, *names: str) -> Iterator[Case]:
     """Plan, transitions and state of plans that leave nothing out; the items too, which are made here and were written."""
     for name in names:
@@ -88,11 +97,12 @@ def engines(folder: Path, *names: str) -> Iterator[Case]:
         engine = Engine(plan)
         rows = engine.advance(items)
         rows = np.concatenate([rows, engine.finish(int(items[-1]["t"]) + 3 * S)])
-        for kind in dict.fromkeys(spec.kind for spec in plan.check_specs):
-            mine = [i for i, spec in enumerate(plan.check_specs) if spec.kind == kind]
-            told = rows[np.isin(rows["subject"], mine) & (rows["kind"] == 0)]
-            assert len(told), kind
-            yield f"transitions: {name}, {kind} ({len(told)} rows)", told.tobytes()
+        families = [family(spec) for spec in plan.check_specs]
+        for one in dict.fromkeys(families):
+            mine = [i for i, other in enumerate(families) if other == one]
+            told = rows[np.isin(rows["subject"], mine) & (rows["kind"] == TransitionKind.CHECK)]
+            assert len(told), one
+            yield f"transitions: {name}, {one} ({len(told)} rows)", told.tobytes()
         yield f"transitions: {name}, all ({len(rows)} rows)", rows.tobytes()
         yield f"engine: {name}", engine.digest().encode()
 

@@ -7,6 +7,7 @@ import hashlib
 import math
 import random
 from decimal import Decimal, localcontext
+from functools import cache
 from pathlib import Path
 
 import llvmlite.binding as llvm
@@ -90,6 +91,14 @@ def test_compiled_interpreted_and_elsewhere_the_same_bits() -> None:
     assert hashlib.sha256(plain.tobytes()).hexdigest() == DIGEST
 
 
+@cache
+def intermediate_code() -> str:
+    """LLVM's, of all functions as kernels have them; compiled anew, since what is loaded from the cache has none."""
+    fresh = type(elementary_many)(elementary_many.py_func, targetoptions=dict(elementary_many.targetoptions))
+    fresh.compile("(float64[::1], float64[:, ::1])")
+    return "\n".join(fresh.inspect_llvm().values())
+
+
 @pytest.mark.parametrize(
     ("triple", "cpu", "features", "fused"),
     [("aarch64-unknown-linux-gnu", "cortex-a72", "", ("fmadd", "fmsub", "fnmadd", "fmla", "fmls")),
@@ -99,13 +108,9 @@ def test_no_machine_code_multiplies_and_adds_in_one_rounding(
     triple: str, cpu: str, features: str, fused: tuple[str, ...]
 ) -> None:
     """Compiled for processors that can fuse a product and a sum, kernels still round twice."""
-    elementary_many.compile("(float64[::1], float64[:, ::1])")
-    code = "\n".join(elementary_many.inspect_llvm().values())
-    if not code:  # loaded from the cache: the intermediate code is not kept
-        fresh = type(elementary_many)(elementary_many.py_func, targetoptions=dict(elementary_many.targetoptions))
-        fresh.compile("(float64[::1], float64[:, ::1])")
-        code = "\n".join(fresh.inspect_llvm().values())
-    lines = [line for line in code.splitlines() if not line.startswith(("target triple", "target datalayout"))]
+    lines = [
+        line for line in intermediate_code().splitlines() if not line.startswith(("target triple", "target datalayout"))
+    ]
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     try:
