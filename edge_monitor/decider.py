@@ -96,6 +96,9 @@ class Decider:
         self.engine = Engine(self.plan)
         severities = {check.name: check.severity for check in envelope.checks}
         self.gates = Gates(envelope.gates, [check.name for check in envelope.checks], severities)
+        self._said = (
+            self.gates.state()
+        )  # decisions as told: the gates themselves are ahead of them where time has passed
         self.authority = Authority(spec, names, text=self._text, label=self._label) if spec else None
         self.handover = Handover(envelope.handover, envelope.gates) if envelope.handover else None
         self.whereabouts = Whereabouts(envelope, witness)
@@ -170,6 +173,7 @@ class Decider:
             self._drifting = set(drifting)
             self.engine.restore(engine)
             self.gates.restore(gates)
+            self._said = self.gates.state()
             if self.authority is not None:
                 self.authority.restore(authority)
             if self.handover is not None:
@@ -270,8 +274,7 @@ class Decider:
         t, decided = int(rows[0]["t_effective"]), int(rows[0]["t_decided"])
         if self.miner is not None:
             yield from self._captures(self.miner.step(rows))
-        yield from map(events.from_odd, self.whereabouts.advance(t, decided))
-        yield from self._between(self.gates.advance(t, decided))
+        yield from self._elapsed(t, decided)
         kinds = rows["kind"].tolist()
         inputs: dict[str, list[np.void]] = {}
         for kind, row in zip(kinds, rows, strict=True):
@@ -311,12 +314,15 @@ class Decider:
         captures: list[Capture] = []
         if self.miner is not None:
             captures = self.miner.finish(t, t) if inclusive else self.miner.advance(t, t)
-        changes = self.whereabouts.advance(t, t, inclusive=inclusive)
-        found = [*self._captures(captures), *map(events.from_odd, changes)]
-        found += self._between(self.gates.advance(t, t, inclusive=inclusive))
+        return [*self._captures(captures), *self._elapsed(t, t, inclusive=inclusive)]
+
+    def _elapsed(self, t: int, decided: int, *, inclusive: bool = False) -> list[Event]:
+        """What time alone led to before ``t`` in domain, gates and handover, in order of time."""
+        found = [*map(events.from_odd, self.whereabouts.advance(t, decided, inclusive=inclusive))]
+        found += self._between(self.gates.advance(t, decided, inclusive=inclusive))
         if self.handover is not None:
-            found += self._acts(self.handover.advance(t, t, inclusive=inclusive))
-        return found
+            found += self._acts(self.handover.advance(t, decided, inclusive=inclusive))
+        return sorted(found, key=lambda event: event.t_effective)
 
     def _captures(self, captures: list[Capture]) -> Iterator[Event]:
         spec = self.envelope.hard_cases
@@ -351,9 +357,7 @@ class Decider:
             command = self.authority.command if self.authority is not None else None
             seen = {
                 "mode": command.mode if command is not None else "",
-                "gates": {name: "GO" if go else "NO_GO" for name, go in self.gates.state().items()},
-                "samples": int(self.engine.head["samples"]),
-                "dropped_out_of_order": int(self.engine.head["dropped"]),
+                "gates": {name: "GO" if go else "NO_GO" for name, go in self._said.items()},
             }
             for act in acts:
                 yield events.from_handover(act, seen)
@@ -397,6 +401,7 @@ class Decider:
         for change in self.gates.waiver_changes():
             yield events.from_waiver(change, self._checks)
         for decision in decisions:
+            self._said[decision.gate] = decision.go
             yield events.from_decision(decision, self._checks, self._leases[decision.gate])
 
     def _text(self, signal: str, value: float) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -157,6 +158,11 @@ def test_two_replays_are_equal(scenario: Path, survey_plane: Envelope) -> None:
 @pytest.fixture(scope="module")
 def stream(scenario: Path, survey_plane: Envelope) -> list[Channel | Batch | Damage]:
     """The survey flight's items, copied, with one batch from 90 s to 120 s."""
+    return part_of(scenario, survey_plane, 90, 120)
+
+
+def part_of(scenario: Path, survey_plane: Envelope, start: float, end: float) -> list[Channel | Batch | Damage]:
+    """The channels of a recording, and its messages from ``start`` to ``end`` (s) as one batch."""
     wanted = sorted({signal.topic for signal in survey_plane.signals})
     items = list(copied(readers.open(scenario, topics=wanted)))
     channels = [item for item in items if isinstance(item, Channel)]
@@ -170,7 +176,7 @@ def stream(scenario: Path, survey_plane: Envelope) -> list[Channel | Batch | Dam
         rows.append(messages)
     messages = np.concatenate(rows)
     t = (messages["t"] - messages["t"][0]) / 1e9
-    return [*channels, Batch(data, messages[(t >= 90) & (t <= 120)])]
+    return [*channels, Batch(data, messages[(t >= start) & (t <= end)])]
 
 
 def copied(recording: Recording) -> Iterable[Channel | Batch | Damage]:
@@ -195,6 +201,24 @@ def test_batches_may_be_cut_anywhere(
     edges = [*sorted({0, *(min(cut, len(batch.messages)) for cut in cuts)}), len(batch.messages)]
     pieces = [Batch(batch.data, batch.messages[a:b]) for a, b in pairwise(edges)]
     assert run([*channels, *pieces], survey_plane) == run(stream, survey_plane)
+
+
+def test_deadlines_are_told_alike_with_and_without_marks_of_time(scenario: Path, survey_plane: Envelope) -> None:
+    """A demand that nobody answers, as live (time passes every 10 messages) and in one batch: the same events with the same
+    payloads, in order of effect; only what revealed a deadline differs."""
+    *channels, batch = part_of(scenario, survey_plane, 170, 205)
+    assert isinstance(batch, Batch)
+    live, whole = Monitor(survey_plane), Monitor(survey_plane)
+    told: list[list[Event]] = []
+    for monitor, size in ((whole, len(batch.messages)), (live, 10)):
+        found = [event for channel in channels for event in monitor.feed(channel)]
+        for at in range(0, len(batch.messages), size):
+            messages = batch.messages[at : at + size]
+            found += monitor.feed(Batch(batch.data, messages)) + monitor.until(int(messages["t"][-1]))
+        told.append([replace(event, t_decided=0) for event in found + monitor.finish()])
+    assert {"handover.requested", "handover.timeout", "mrm.start", "mrm.failed"} <= {event.type for event in told[0]}
+    assert told[0] == told[1]
+    assert whole.engine.digest() == live.engine.digest()
 
 
 def test_a_bench_recording_gives_the_transitions_of_the_oracle(
