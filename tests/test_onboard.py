@@ -14,10 +14,12 @@ import zmq
 
 from edge_monitor import envelope as envelopes
 from edge_monitor.core.samples import Cause, Verdict
+from edge_monitor.events import Event
 from edge_monitor.journal import Journal
 from edge_monitor.journal.keys import SigningKey
 from edge_monitor.journal.reader import Reader
 from edge_monitor.journal.records import decode_record
+from edge_monitor.journal.writer import WallClock, system_wall_clock
 from edge_monitor.onboard.control import Control
 from edge_monitor.onboard.loop import Limits, Onboard
 from edge_monitor.onboard.own_signals import TOPIC
@@ -48,15 +50,15 @@ gates:
 
 
 class Disk:
-    """A journal whose commits wait while ``stopped``."""
+    """A journal whose commits wait while ``stopped``; ``wall``: the clock on the wall."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, wall: WallClock = system_wall_clock) -> None:
+        self.path, self.wall = path, wall
         self.go = threading.Event()
         self.go.set()
 
     def __call__(self) -> Journal:
-        journal = Journal.create_or_open(self.path, SigningKey("robot", bytes(range(32))), boot_id=BOOT)
+        journal = Journal.create_or_open(self.path, SigningKey("robot", bytes(range(32))), boot_id=BOOT, wall=self.wall)
         commit = journal.commit
         journal.commit = lambda: self.go.wait() and commit()  # type: ignore[method-assign, func-returns-value]
         return journal
@@ -65,12 +67,15 @@ class Disk:
 class Robot:
     """A monitor in this process: what it sent, its publisher's socket, and its time."""
 
-    def __init__(self, folder: Path, **limits: int) -> None:
+    def __init__(
+        self, folder: Path, *, envelope: bytes = ENVELOPE, wall: WallClock = system_wall_clock, **limits: int
+    ) -> None:
         self.now = 1000 * SECOND
         self.sent: list[list[bytes]] = []
-        self.disk = Disk(folder / "journal.db")
+        self.told: list[Event] = []
+        self.disk = Disk(folder / "journal.db", wall)
         self.tape = folder / "run.tape"
-        self.envelope = envelopes.loads(ENVELOPE)
+        self.envelope = envelopes.loads(envelope)
         monitor = Monitor(self.envelope)
         digest, plan = bytes.fromhex(self.envelope.digest), bytes.fromhex(monitor.plan.digest())
         self.ring = Ring(self.tape, boot=BOOT, envelope=digest, plan=plan, size=1 << 20, open_size=1 << 18)
@@ -82,17 +87,18 @@ class Robot:
         self.out.connect(self.source.addresses[0])
         self.publication = Publication(self.sent.append, BOOT, monitor.decider)
         self.loop = Onboard(
-            monitor, self.source, self.scribe, self.publication, self.clock, ring=self.ring, limits=Limits(**limits)
-        )
+            monitor, self.source, self.scribe, self.publication, self.clock,
+            ring=self.ring, tell=self.told.append, limits=Limits(**limits),
+        )  # fmt: skip
         self.loop.begin()
 
     def clock(self) -> int:
         """The time that the test has set."""
         return self.now
 
-    def speed(self, value: float) -> None:
+    def speed(self, value: float, **more: float) -> None:
         """A message comes, and is in the source's queue when this returns."""
-        self.out.send_multipart([b"/odom", META, msgspec.msgpack.encode({"speed": value})])
+        self.out.send_multipart([b"/odom", META, msgspec.msgpack.encode({"speed": value, **more})])
         assert self.source.sockets[0].poll(2000)
 
     def turn(self, ms: float = 1.0) -> None:
