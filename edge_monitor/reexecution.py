@@ -61,6 +61,7 @@ class Report:
     difference: Difference | None = None
     damages: tuple[str, ...] = field(default=())
     incident: int | None = None  #: sequence of the record that names this very incident
+    raw: dict[str, Any] = field(default_factory=dict)  #: what that record says of the raw messages beside it
 
 
 def reexecute(envelope: Envelope, tape: Tape, records: Iterable[tuple[Record, dict[str, Any]]] = ()) -> Report:
@@ -134,9 +135,9 @@ class _Run:
             for sequence, payload in self.kept
             if payload["blocks"][0] <= last.sequence and first <= payload["blocks"][1]
         ]
-        same = [n for n, one in meeting if (one["blocks"], one["bytes"], one["digest"]) == ours]
+        same = [one for one in meeting if (one[1]["blocks"], one[1]["bytes"], one[1]["digest"]) == ours]
         if same:
-            self.report.incident = same[-1]
+            self.report.incident, self.report.raw = same[-1][0], same[-1][1].get("raw", {})
         elif meeting:
             sequence, payload = meeting[-1]
             a, b = payload["blocks"]

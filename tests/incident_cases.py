@@ -22,6 +22,7 @@ from edge_monitor.journal.records import Record, decode_payload, decode_record
 from edge_monitor.onboard.keeper import Keeper
 from edge_monitor.onboard.loop import Onboard
 from edge_monitor.onboard.publication import Publication
+from edge_monitor.onboard.raw_recorder import RawRecorder
 from edge_monitor.onboard.scribe import Scribe
 from edge_monitor.reexecution import Report, reexecute
 from edge_monitor.runtime import Monitor
@@ -50,7 +51,9 @@ class Lane:
 
     def __init__(self) -> None:
         self.now = 0
-        self._items: list[Channel | Batch | Damage] = [Channel(0, "/odom", "", "msgpack", "none", "")]
+        self._items: list[Channel | Batch | Damage] = [
+            Channel(0, "/odom", "", "msgpack", "none", ""), Channel(1, "/map", "Map", "msgpack", "none", ""),
+        ]  # fmt: skip
 
     def put(self, t: int, values: Sequence[float]) -> None:
         """Messages, all received at ``t``."""
@@ -61,6 +64,12 @@ class Lane:
         rows["start"] = np.cumsum([0, *sizes[:-1]])
         self._items.append(Batch(np.frombuffer(b"".join(bodies), np.uint8), rows))
         self.now = t
+
+    def map(self, t: int, body: bytes) -> None:
+        """A message of a topic that no signal reads."""
+        rows = np.zeros(1, MESSAGE)
+        rows["t"], rows["size"], rows["channel"] = t, len(body), 1
+        self._items.append(Batch(np.frombuffer(body, np.uint8), rows))
 
     def drain(self) -> list[Channel | Batch | Damage]:
         """What was put since."""
@@ -80,7 +89,7 @@ class Vehicle:
 
     def __init__(
         self, folder: Path, *, text: str = ENVELOPE, start: int = 1000 * SECOND, budget: int = 1 << 30,
-        always: bool = False, incidents: Path | None = None, size: int = 1 << 20,
+        always: bool = False, incidents: Path | None = None, size: int = 1 << 20, raw: bool = False,
     ) -> None:  # fmt: skip
         self.folder, self.now = folder, start
         self.boot = os.urandom(16)
@@ -96,13 +105,18 @@ class Vehicle:
         self.scribe = Scribe(
             lambda: Journal.create_or_open(journal_of(folder), KEY, boot_id=self.boot), before=self.ring.sync
         )
-        self.keeper = Keeper(self.incidents, self.ring, self.envelope.black_box, budget=budget, always=always)
+        raws = self.tapes / "raw"
+        self.raw = RawRecorder(raws, self.boot, ["/odom", "/map"], ["/map"]) if raw else None
+        self.keeper = Keeper(
+            self.incidents, self.ring, self.envelope.black_box, budget=budget, always=always, raws=raws, raw=self.raw
+        )
         self.lane = Lane()
         self.chance = np.random.default_rng(1)  # what does not compress to nothing
         publication = Publication(lambda parts: None, self.boot, monitor.decider)
         self.loop = Onboard(
-            monitor, self.lane, self.scribe, publication, lambda: self.now, ring=self.ring, keeper=self.keeper
-        )
+            monitor, self.lane, self.scribe, publication, lambda: self.now, ring=self.ring, keeper=self.keeper,
+            raw=self.raw,
+        )  # fmt: skip
         self.loop.begin()
 
     def drive(self, seconds: float, speed: float = 5.0, *, each: int = 40, step_ms: int = 100) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from test_onboard_process import BIN, ENVELOPE, Process
+from test_raw import library
 
 from edge_monitor.tape import read
 
@@ -20,7 +21,7 @@ from edge_monitor.tape import read
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A process whose windows are short; not started."""
     found = Process(tmp_path_factory.mktemp("run"))
-    (found.folder / "live.yaml").write_text(ENVELOPE + "black_box: {before: 1 s, after: 1 s}\n")
+    (found.folder / "live.yaml").write_text(ENVELOPE + "black_box: {before: 1 s, after: 3 s, raw: [/odom]}\n")
     yield found
     found.end()
 
@@ -59,25 +60,34 @@ def test_killed_in_a_window_it_is_kept_by_the_next_start(process: Process) -> No
     assert process.wait_for(False, 5) < 5
     process.publisher.value = 5.0
     assert process.wait_for(True, 30) < 30
+    time.sleep(1.5)  # a chunk of raw messages is closed after a second
     assert process.run is not None
     process.run.kill()
     process.run.wait()
     (part,) = (process.folder / "tapes" / "incidents").iterdir()
     assert part.suffix == ".part"
+    (raw,) = (process.folder / "tapes" / "raw").iterdir()
+    code, text = command(process, "edge-replay", "info", raw)
+    assert code == 4 and "/odom" in text and "cut" in text, text
     process.start()
     (cut,) = wait_for(process, 1)
     assert cut["cause"] == "check.fail speed_limit" and "run.cut" in [type_ for _, type_, _ in cut["causes"]]
+    assert cut["raw"]["messages"] > 100 and len(library(raw)) > 100
+    code, text = command(process, "edge-replay", "run", raw, "-e", "live.yaml", "--fail-on", "breach")
+    assert code == 1 and "speed_limit" in text, text
     asked = ("--person", "ann", "--reason", "a strange noise", "--control", f"ipc://{process.folder}/ask")
     assert command(process, "edge-monitor", "operator", "keep", *asked)[0] == 0
     wait_for(process, 2)
     process.run.send_signal(signal.SIGTERM)
     assert process.run.wait(20) == 0
     incidents = sorted((process.folder / "tapes" / "incidents").iterdir())
-    assert len(incidents) == 2 and {path.suffix for path in incidents} == {".tape"}
+    assert len(incidents) >= 4  # a gap on a busy machine is an incident, too
+    assert [path.suffix for path in incidents] == [".mcap", ".tape"] * (len(incidents) // 2)
+    incidents = incidents[1::2]
     for path in incidents:
         again = ("edge-replay", "reexecute", "journal.db", path, "-e", "live.yaml", "--key", "robot.pub")
         code, text = command(process, *again)
-        assert code == 0 and "EQUAL" in text and "names it" in text, text
+        assert code == 0 and "EQUAL" in text and "names it" in text and "messages, as named" in text, text
         code, text = command(process, *again, "--json")
         found = json.loads(text)
         assert found["incident"]["record"] is not None and not found["damages"]

@@ -64,6 +64,18 @@ SWITCH_S = 0.0002  #: for so long at most the journal's thread may keep the engi
     "--keep-size", default=1024, show_default=True, type=click.IntRange(16, 1 << 20),
     help="MiB of all incidents: the oldest are removed beyond it.",
 )  # fmt: skip
+@click.option(
+    "--raw", "raw", multiple=True, metavar="TOPIC",
+    help="Keep the messages of TOPIC as they came, monitored or not, in MCAP files; may repeat. Needs --tapes.",
+)  # fmt: skip
+@click.option(
+    "--latched", "latched", multiple=True, metavar="TOPIC",
+    help="The same, of a topic whose last message holds until the next: each file begins with it.",
+)  # fmt: skip
+@click.option(
+    "--raw-size", default=256, show_default=True, type=click.IntRange(16, 1 << 20),
+    help="MiB of all raw messages: the oldest files are removed beyond it.",
+)  # fmt: skip
 @click.option("--keep-all", is_flag=True, help="Keep the whole run, not only the time around incidents.")
 @click.option("--publish", default=PUBLISH, show_default=True, help="Address for decisions, heartbeats and leases.")
 @click.option("--control", default=CONTROL, show_default=True, help="Address for requests (status, go, commands).")
@@ -90,6 +102,9 @@ def command(
     tapes: Path | None,
     tape_size: int,
     keep_size: int,
+    raw: tuple[str, ...],
+    latched: tuple[str, ...],
+    raw_size: int,
     keep_all: bool,
     publish: str,
     control: str,
@@ -120,7 +135,13 @@ def command(
     approval = require(loaded, trusted, time.time_ns(), unapproved)
     addresses = [parse(text) for text in sources]
     keys = curve_keys(curve_key, peers)
-    black_box = BlackBox(tapes, tape_size << 20, keep_size << 20, keep_all) if tapes is not None else None
+    if tapes is None and (raw or latched or keep_all):
+        raise UsageError("--raw, --latched and --keep-all are parts of the black box: give its folder with --tapes")
+    black_box = None
+    if tapes is not None:
+        black_box = BlackBox(
+            tapes, tape_size << 20, keep_size << 20, keep_all, raw=raw, latched=latched, raw_size=raw_size << 20
+        )
     sys.setswitchinterval(SWITCH_S)
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -187,7 +208,8 @@ def assemble(
     from ..sources.zmq import ZmqSource
 
     boot = os.urandom(16)
-    asked = wanted(envelope, {ACTIONS}, {TOPIC})
+    topics, latched = black_box.topics(envelope) if black_box is not None else ((), ())
+    asked = wanted(envelope, {ACTIONS, *topics}, {TOPIC}, latched)
     simulated = simulated_clock(sim_time, [one.topic for one in asked])
     clock = simulated or boottime
     monitor = Monitor(envelope)
@@ -215,7 +237,7 @@ def assemble(
     history.resume(monitor.decider, clock())
     signing = load_signing_key(key)
     digests = Digests(envelope=bytes.fromhex(envelope.digest), model=b"", monitor=__version__.encode())
-    ring, keeper = black_box.open(monitor, boot) if black_box is not None else (None, None)
+    ring, keeper, raw = black_box.open(monitor, boot) if black_box is not None else (None, None, None)
     wake: list[Onboard] = []
     scribe = Scribe(
         lambda: Journal.create_or_open(journal, signing, digests=digests, boot_id=boot, epochs=True),
@@ -227,7 +249,7 @@ def assemble(
     )
     onboard = Onboard(
         monitor, source, scribe, publication, clock,
-        ring=ring, keeper=keeper, tell=tell, notify=notify, simulated=simulated is not None,
+        ring=ring, keeper=keeper, raw=raw, tell=tell, notify=notify, simulated=simulated is not None,
         outputs=spoken_to(inputs, publication, approval, simulated is not None),
     )  # fmt: skip
     answers = Control(

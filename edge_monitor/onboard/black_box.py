@@ -1,17 +1,19 @@
-"""What the process records beside its journal, put together: the tape and the incidents that are kept of it."""
+"""What the process records beside its journal, put together: the tape, incidents that are kept of it, raw messages."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..envelope import Envelope
 from ..errors import ConfigError
 from ..runtime import Monitor
 from ..tape import Ring
 from .keeper import Keeper
+from .raw_recorder import RawRecorder
 
 KEPT_TAPES = 8
-INCIDENTS = "incidents"  #: the folder for them, beside the tapes
+INCIDENTS, RAW = "incidents", "raw"  #: folders for them, beside the tapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +24,25 @@ class BlackBox:
     tape_size: int = 256 << 20
     keep_size: int = 1 << 30
     always: bool = False
+    raw: tuple[str, ...] = ()  #: topics that are kept as they came, beside those of the envelope
+    latched: tuple[str, ...] = ()  #: the same of those whose last message holds until the next
+    raw_size: int = 256 << 20
 
-    def open(self, monitor: Monitor, boot: bytes) -> tuple[Ring, Keeper]:
-        """Begin a tape, and what keeps windows of it. Raises ``ConfigError``."""
+    def topics(self, envelope: Envelope) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Topics that are kept as they came, and those of them that are latched, by the names that signals use."""
+        spec = envelope.black_box
+        names = {signal.topic.removeprefix("/"): signal.topic for signal in envelope.signals if signal.topic}
+        for topic in (*spec.raw, *self.raw, *spec.latched, *self.latched):
+            names.setdefault(topic.removeprefix("/"), topic)  # one topic, with or without the slash
+
+        def named(*topics: str) -> tuple[str, ...]:
+            return tuple(dict.fromkeys(names[topic.removeprefix("/")] for topic in topics))
+
+        latched = named(*spec.latched, *self.latched)
+        return named(*spec.raw, *self.raw, *latched), latched
+
+    def open(self, monitor: Monitor, boot: bytes) -> tuple[Ring, Keeper, RawRecorder | None]:
+        """Begin a tape, what keeps windows of it, and raw messages where some are asked for. Raises ``ConfigError``."""
         envelope = monitor.envelope
         ring = Ring(
             make_room(self.tapes) / f"{boot.hex()}.tape", boot=boot, envelope=bytes.fromhex(envelope.digest),
@@ -32,12 +50,19 @@ class BlackBox:
         )  # fmt: skip
         monitor.record(ring)
         try:
-            keeper = Keeper(self.tapes / INCIDENTS, ring, envelope.black_box, budget=self.keep_size, always=self.always)
+            raw = None
+            topics, latched = self.topics(envelope)
+            if topics:
+                raw = RawRecorder(self.tapes / RAW, boot, topics, latched, size=self.raw_size)
+            keeper = Keeper(
+                self.tapes / INCIDENTS, ring, envelope.black_box, budget=self.keep_size, always=self.always,
+                raws=self.tapes / RAW, raw=raw,
+            )  # fmt: skip
         except OSError as error:
             raise ConfigError(
                 f"{error.filename}: {error.strerror}; name a folder for --tapes that can be written to"
             ) from None
-        return ring, keeper
+        return ring, keeper, raw
 
 
 def make_room(folder: Path) -> Path:

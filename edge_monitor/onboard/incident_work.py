@@ -23,6 +23,7 @@ from ..tape.windows import FOREVER
 
 TIME = struct.Struct("<q")
 UNFINISHED = ".part"
+RAW = ".raw"  #: of raw messages that are kept with a file that is unfinished
 CUT = "run.cut"  #: the cause of a window at the end of a run that was cut off
 
 
@@ -66,6 +67,11 @@ class Work:
     def next(self) -> int:
         """Sequence of the next block to be added."""
         return self.file.last + 1 if self.file is not None and self.file.last else self.start
+
+    @property
+    def begin(self) -> int:
+        """From when on it needs raw messages, ns."""
+        return max(self.wish.note.begin, self.file.first_t if self.file is not None and self.part else 0)
 
     def discard(self) -> None:
         """Remove what there is of the file."""
@@ -207,6 +213,9 @@ def salvage(folder: Path, tapes: Path, own: Path, before: int, tell: Callable[[s
                 written.add(source.boot)
             elif not source.flags & (ENDED | KEPT):
                 cut_off[source.boot] = path
+    for path in folder.glob(f"*{RAW}"):
+        if not path.with_suffix(UNFINISHED).exists():
+            path.unlink()
     found = [work for path in sorted(folder.glob(f"*{UNFINISHED}")) for work in _reopened(path, tapes, written, tell)]
     for boot, path in cut_off.items():
         mine = [work for work in found if work.file is not None and work.file.boot == boot]

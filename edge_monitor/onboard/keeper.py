@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from typing import Any
 from ..envelope.black_box import BlackBoxSpec
 from ..events import Event
 from ..journal.store import sync_folder
+from ..raw.window import extract
 from ..tape.format import KEPT, TapeError
 from ..tape.incident import IncidentFile
 from ..tape.note import Cause, Note
 from ..tape.ring import Ring
 from ..tape.ring_file import RingFile
-from ..tape.windows import Windows
-from .incident_work import Anchor, Wish, Work, complete, salvage
+from ..tape.windows import FOREVER, Windows
+from .incident_work import RAW, UNFINISHED, Anchor, Wish, Work, complete, salvage
+from .raw_recorder import RawRecorder
 
 #: After a failure of the disk it is tried again after so long, seconds.
 RETRY_S = 2.0
@@ -45,13 +48,16 @@ class Keeper:
     """Keeps incidents of one run. ``tell``, ``turn``, ``filed`` and ``durable`` are the engine thread's."""
 
     def __init__(
-        self, folder: Path, ring: Ring, spec: BlackBoxSpec, *, budget: int = 1 << 30, always: bool = False
-    ) -> None:
+        self, folder: Path, ring: Ring, spec: BlackBoxSpec, *, budget: int = 1 << 30, always: bool = False,
+        raws: Path | None = None, raw: RawRecorder | None = None,
+    ) -> None:  # fmt: skip
         """``folder``: for incidents; the tapes of earlier runs are beside ``ring``'s. ``budget``: bytes of all incidents;
-        the oldest are removed beyond it. ``always``: keep the whole run. Raises ``OSError``."""
+        the oldest are removed beyond it. ``always``: keep the whole run. ``raws``: folder of raw messages, of which each
+        window is kept, too; ``raw``: what writes them in this run. Raises ``OSError``."""
         self.spec = spec
         self._folder = folder
         self._ring = ring
+        self._raws, self._raw = raws, raw
         self._budget = budget
         self._part = min(PART, budget // SHARE)
         self._windows = Windows(spec.before, spec.after, always=always)
@@ -167,6 +173,8 @@ class Keeper:
     def _begin(self, note: Note) -> None:
         self._live = Work(self._source, Wish(note), self._folder)
         self._work.append(self._live)
+        if self._raw is not None:
+            self._raw.keep_from = min(self._raw.keep_from, self._live.begin)
 
     def _end(self, live: Work, now: int) -> None:
         block, size, digest = self._ring.anchor()
@@ -212,6 +220,9 @@ class Keeper:
             if not closing and time.monotonic() >= self._retry_at:
                 why = [self._bring(one) for one in work]
                 self._failure = next(filter(None, why), "")
+            if self._raw is not None:
+                with self._lock:
+                    self._raw.keep_from = min((one.begin for one in self._work if not one.told), default=FOREVER)
             with self._lock:
                 self._lock.notify_all()
                 if closing and not self._confirmed:
@@ -241,7 +252,7 @@ class Keeper:
 
     def _has_room(self) -> None:
         """Raises ``OSError`` where much more is there than should be, since the journal confirms no removal."""
-        if sum(path.stat().st_size for path in self._files()) > 2 * self._budget:
+        if sum(map(_size, self._files())) > 2 * self._budget:
             raise OSError(f"holds more than twice its {self._budget >> 20} MiB; the journal confirms no removal")
 
     def _kept(self, work: Work, file: IncidentFile) -> None:
@@ -267,10 +278,14 @@ class Keeper:
         if file.first > 1 and file.first_t > note.begin:
             payload["late_ns"] = file.first_t - note.begin
 
+        if self._raws is not None:
+            payload |= self._keep_raw(self._raws, file, payload["from_ns"], payload["to_ns"])
         last = work.told  # no other part follows
 
         def named() -> None:
             try:
+                with suppress(FileNotFoundError):
+                    file.path.with_suffix(RAW).rename(file.path.with_suffix(".mcap"))
                 file.path.rename(file.path.with_suffix(".tape"))
                 sync_folder(file.path)
                 if work.source is not None and work.last and last:
@@ -287,6 +302,26 @@ class Keeper:
 
         self._ask("incident.kept", payload, named, "negligible")
 
+    def _keep_raw(self, raws: Path, file: IncidentFile, begin: int, end: int) -> dict[str, Any]:
+        """Copy the window's raw messages beside its file: what the event says of them."""
+        if self._raw is not None and file.boot == self._source.boot:
+            self._raw.flush()
+        try:
+            copied = extract(raws, file.boot, begin, end, file.path.with_suffix(RAW))
+        except OSError as error:
+            return {"raw": {"cause": f"raw messages could not be kept: {error.strerror}"}}
+        if copied is None:
+            return {}
+        return {
+            "raw": {
+                "file": file.path.with_suffix(".mcap").name,
+                "size": copied.size,
+                "messages": copied.messages,
+                "repeated": copied.repeated,
+                "sha256": copied.sha256,
+            }
+        }
+
     def _failed(self, work: Work, why: str) -> None:
         note = work.wish.note
         payload = {
@@ -302,11 +337,12 @@ class Keeper:
         """Ask for the removal of the oldest files, until the others are within the budget."""
         files = [path for path in self._files() if path.suffix == ".tape" and path not in self._going]
         files.sort(key=lambda path: (path.stat().st_mtime_ns, path.name))
-        total = sum(path.stat().st_size for path in files)
+        sizes = {path: _size(path) + _size(path.with_suffix(".mcap")) for path in files}
+        total = sum(sizes.values())
         for path in files[:-1]:
             if total <= self._budget:
                 return
-            size = path.stat().st_size
+            size = sizes[path]
             total -= size
             self._going.add(path)
             payload = {
@@ -316,13 +352,14 @@ class Keeper:
             }
 
             def remove(path: Path = path) -> None:
+                path.with_suffix(".mcap").unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
                 self._going.discard(path)
 
             self._ask("incident.removed", payload, remove, "marginal")
 
     def _files(self) -> list[Path]:
-        return [path for path in self._folder.iterdir() if path.suffix in (".tape", ".part")]
+        return [path for path in self._folder.iterdir() if path.suffix in (".tape", ".mcap", UNFINISHED, RAW)]
 
     def _tell(self, what: str, path: Path) -> None:
         """Something from an earlier run can't be used."""
@@ -332,3 +369,11 @@ class Keeper:
         with self._lock:
             subject = str(payload.pop("file", "")) or "incident"
             self._news.append(_News(Event(type_, subject, 0, 0, severity, payload), then))
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 where it is gone."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

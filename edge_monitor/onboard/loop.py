@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import zmq
 
 from ..core.commands import Command
+from ..core.messages import Damage
 from ..errors import UsageError
 from ..events import Event
 from ..journaling import at_once, entry
@@ -30,6 +31,7 @@ from .history import kernel_boot
 from .keeper import Keeper
 from .own_signals import OwnState, own_batch, own_channel
 from .publication import Publication
+from .raw_recorder import RawRecorder
 from .scribe import Scribe
 
 #: A turn begins so long after the last one at the earliest: what comes in between is decided together.
@@ -80,6 +82,7 @@ class Onboard:
         *,
         ring: Ring | None = None,
         keeper: Keeper | None = None,
+        raw: RawRecorder | None = None,
         tell: Callable[[Event], None] | None = None,
         notify: Callable[[str], None] | None = None,
         outputs: Sequence[Output] = (),
@@ -95,6 +98,8 @@ class Onboard:
         self._clock = clock
         self._ring = ring
         self._keeper = keeper
+        self._raw = raw
+        self._monitored = {signal.topic for signal in monitor.envelope.signals}
         self._desk: Desk | None = None
         self._access: Access | None = None
         self._tell = tell
@@ -154,12 +159,20 @@ class Onboard:
         self._drain_wake()
         found: list[Event] = []
         for item in self._source.drain():
+            if self._raw is not None and not isinstance(item, Damage):
+                self._raw.take(item)
             found += self.monitor.feed(item)
-        for topic, cause, _ in self._source.status():
+        unread: list[Event] = []
+        for topic, cause, message in self._source.status():
             found += self.monitor.status(topic, cause, self._source.now)
+            if self._raw is not None and topic not in self._monitored:
+                unread.append(self._raw.tell(topic, cause, message, self._source.now))
         now = max(self._clock(), self._source.now)
         found += self._report(now)
         self._hand_out(found, now)  # before requests, whose events have later numbers
+        if self._raw is not None:
+            for event in (*unread, *self._raw.news(now)):
+                self.announce(event, now)
         for event in self._access.attend(now) if self._access is not None else ():
             self.announce(event, now)
         if self._desk is not None:
@@ -194,6 +207,8 @@ class Onboard:
         self.scribe.close()
         if self._keeper is not None:
             self._keeper.close(self.scribe.durable())
+        if self._raw is not None:
+            self._raw.close()
         self._source.close()
         if self._ring is not None:
             self._ring.close()
@@ -211,6 +226,7 @@ class Onboard:
                 "head": health.head,
             },
             **({"incidents": self._keeper.status()} if self._keeper is not None else {}),
+            **({"raw": self._raw.status()} if self._raw is not None else {}),
             "source": {"lost": self._source.lost},
             "loop": {"turns": self._account.turns, "samples": int(self.monitor.engine.head["samples"])},
         }

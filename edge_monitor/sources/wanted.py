@@ -17,10 +17,15 @@ class Wanted(NamedTuple):
     qos: Delivery = Delivery()
 
 
-def wanted(envelope: Envelope, also: Collection[str] = (), never: Collection[str] = ()) -> list[Wanted]:
-    """The topics of an envelope, and ``also`` those, in the order of their names, and ``never`` those."""
+def wanted(
+    envelope: Envelope, also: Collection[str] = (), never: Collection[str] = (), latched: Collection[str] = ()
+) -> list[Wanted]:
+    """The topics of an envelope, and ``also`` those, in the order of their names, and ``never`` those.
+
+    ``latched``: of topics that the envelope asks nothing of, those whose last message is wanted from before the start."""
     types: dict[str, str | None] = dict.fromkeys(also)
     for signal in envelope.signals:
         if signal.topic and signal.topic not in never:
             types[signal.topic] = types.get(signal.topic) or signal.type
-    return [Wanted(topic, types[topic], envelope.deliveries.get(topic, Delivery())) for topic in sorted(types)]
+    asked = dict.fromkeys(latched, Delivery(reliable=True, latched=True)) | dict(envelope.deliveries)
+    return [Wanted(topic, types[topic], asked.get(topic, Delivery())) for topic in sorted(types)]

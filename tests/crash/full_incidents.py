@@ -6,11 +6,19 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+from fuzz_readers import read
 from incident_cases import Vehicle, again, files, told
+
+from edge_monitor.core.messages import Batch, Channel
+from edge_monitor.core.samples import MESSAGE
+from edge_monitor.onboard.raw_recorder import RawRecorder
+from edge_monitor.raw.window import files_of
 
 SIZE = 256 << 10
 
@@ -52,7 +60,32 @@ def main(folder: Path) -> None:
     assert report.difference is None and report.incident is not None and report.damages == ()
     (kept,) = told(folder, "incident.kept")
     assert "late_ns" not in kept and len(told(folder, "incident.failed")) == 1
+    raw_messages(folder / "raw")
     print(f"told that there is no room; kept {kept['size']} bytes once there was, with nothing missing")
+
+
+def raw_messages(folder: Path) -> None:
+    """The same for raw messages: what there is no room for is counted and told, and the rest is whole."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={2 * SIZE}", "none", str(folder)], check=True)
+    (folder / "ballast").write_bytes(bytes(SIZE))
+    recorder = RawRecorder(folder, bytes(16), ["/odom"], [])
+    recorder.take(Channel(0, "/odom", "", "msgpack", "none", ""))
+    noise = random.Random(1)
+    for n in range(60):
+        if n == 40:
+            (folder / "ballast").unlink()
+        body = np.frombuffer(noise.randbytes(10_000), np.uint8)
+        recorder.take(Batch(body, np.array([(n, 0, len(body), 0)], MESSAGE)))
+        recorder.flush()
+    (event,) = recorder.news(1)
+    recorder.close()
+    dropped = event.payload["dropped"]["/odom"]
+    assert "No space left on device" in event.payload["cause"] and 5 < dropped < 40
+    (path,) = files_of(folder, bytes(16))
+    delivered, damages, _ = read(path)
+    assert damages == [] and [t for _, t, _ in delivered][-20:] == list(range(40, 60))
+    assert len(delivered) + dropped == 60
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from edge_monitor.reexecution import Report
     from edge_monitor.tape import Tape
 
+CHANGED = "CHANGED: it is not the file that the journal names"
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -49,12 +51,15 @@ def command(journal: Path, tape: Path, envelope: Path, risk: str | None, keys: t
     report = reexecute(loaded, found, records(journal))
     if report.difference is None and not report.events and report.incident is None:
         raise DamagedInputError(f"{journal}: holds no event of this tape's run ({found.boot.hex()}); name its journal")
+    beside = raw_beside(report, tape)
     document = as_document(report, found, bool(keys))
     if as_json:
-        click.echo(json.dumps(document, indent=2))
+        click.echo(json.dumps({**document, **({"raw": beside} if beside else {})}, indent=2))
     else:
-        for line in lines(report, found, bool(keys)):
+        for line in lines(report, found, bool(keys), beside):
             click.echo(line)
+    if beside == CHANGED:
+        return 5
     return 5 if report.difference is not None else 4 if report.damages else 0
 
 
@@ -100,8 +105,23 @@ def incident(report: Report, tape: Tape) -> dict[str, Any]:
     }
 
 
-def lines(report: Report, tape: Tape, verified: bool) -> list[str]:
-    """The report for people."""
+def raw_beside(report: Report, tape: Path) -> str:
+    """What is to be said of the raw messages that were kept with an incident; nothing, where none were."""
+    if "sha256" not in report.raw:
+        return str(report.raw.get("cause", ""))
+    path = tape.with_suffix(".mcap")
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.sha256()
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    except OSError:
+        return f"{report.raw['file']} is not beside it"
+    return f"{report.raw['messages']:,} messages, as named" if digest.hexdigest() == report.raw["sha256"] else CHANGED
+
+
+def lines(report: Report, tape: Tape, verified: bool, raw: str = "") -> list[str]:
+    """The report for people; ``raw``: of the raw messages beside an incident."""
     whose = "verified" if verified else "not verified (give the public key with --key)"
     outside = f"; {report.unmatched} beside them have no payload in the journal" if report.unmatched else ""
     result = [
@@ -116,6 +136,7 @@ def lines(report: Report, tape: Tape, verified: bool) -> list[str]:
         more = f" and {note.count - 1} more" if note.count > 1 else ""
         named = f"record {report.incident} names it" if report.incident is not None else "no record names it"
         result.insert(2, f"incident  {causes}{more}; {named}")
+        result += [f"raw       {raw}"] if raw else []
     result += [f"damage    {damage}" for damage in report.damages]
     if report.difference is None:
         return [*result, "EQUAL"]

@@ -28,6 +28,8 @@ from .mcap_records import ChannelRecord, Chunk, Schema, Summary
 from .recording import BLOCK, MAX_CHUNK, ByteFile, Bytes, Item, MalformedError, Merger, Recording, in_time_order
 
 MAGIC = records.MAGIC
+DEFINITIONS = ("ros2msg", "ros2idl", "ros1msg", "ulog", "stamp")  #: encodings of schemas that the layout knows
+BINS = "edge-monitor bins"  #: of a schema that says which bins of MessagePack are numbers (edge_monitor/raw)
 UNKNOWN = -1  #: in the lookup table of channels: none; else what ChannelTable.code says
 
 END, OTHER, SHORT, BAD, STRANGER, FULL = range(6)  #: why a walk stopped
@@ -278,7 +280,9 @@ class _Pass:
             if not checked:
                 record, schema = stated if self.summary.checked else self.settle(record, schema, *stated)
         type_name, kind, definition = (schema.name, schema.encoding, schema.text) if schema else ("", "none", "")
-        if kind not in ("ros2msg", "ros2idl", "ros1msg"):
+        if kind == BINS:
+            kind = "none"
+        elif kind not in DEFINITIONS:
             kind, definition = "none", ""
         channel, new = self.table.add(record.topic, type_name, record.encoding, kind, definition)
         self.codes[record.id] = self.table.code(channel)

@@ -109,7 +109,7 @@ def parse_schema(body: bytes) -> Schema:
     try:
         text = raw.decode()
     except UnicodeDecodeError:
-        if encoding in ("ros2msg", "ros2idl", "ros1msg"):
+        if encoding in ("ros2msg", "ros2idl", "ros1msg", "ulog"):
             raise MalformedError("a definition is not UTF-8") from None
         text = ""  # protobuf and the like are binary
     return Schema(number, name_, encoding, text)
