@@ -15,6 +15,7 @@ from edge_monitor.errors import ConfigError
 
 from .framing import KIND
 
+NUMBERS = 1 << 16  #: messages may have numbers up to 2^24; no dialect goes beyond this
 AUTOPILOT = 1  #: MAV_COMP_ID_AUTOPILOT1: whose messages a topic without a component means
 TOPIC = re.compile(r"/?mavlink/(\d{1,3})/(?:(\d{1,3})/)?([A-Za-z][A-Za-z0-9_]*)(?:\[([^\[\]]{1,16})\])?")
 FORM = (
@@ -53,10 +54,10 @@ class Dialect:
     """All messages of all dialects that pymavlink has."""
 
     def __init__(self, module: ModuleType) -> None:
-        messages = sorted(module.mavlink_map.items())
+        messages = sorted((number, one) for number, one in module.mavlink_map.items() if number < NUMBERS)
         self.kinds: list[Kind] = []
         self.rows = np.zeros(len(messages), KIND)
-        self.numbers = np.full(1 << 16, -1, np.int16)
+        self.numbers = np.full(NUMBERS, -1, np.int16)
         for index, (number, message) in enumerate(messages):
             definition, size = _definition(message)
             offset, width = int(message.instance_offset), _instance_width(message)
