@@ -708,7 +708,7 @@ def test_mistakes_in_the_configuration_are_said_in_one_line() -> None:
             (lambda: ZmqSource([IN], [], lambda: 0, Limits(rate=0)), "rate"),
             (lambda: Curve("short", "x" * 40), "public key"),
             (lambda: Curve(*keys(), allowed={"\\" * 40: "ann"}), "'ann'"),
-            (lambda: ZmqSource([Endpoint(taken)], [], lambda: 0, curve=Curve(*keys())), "server key"),
+            (lambda: ZmqSource([Endpoint(taken)], [], lambda: 0, curve=Curve(*keys())), "connected to at"),
         ]
         for call, words in cases:
             with pytest.raises(ConfigError) as caught:

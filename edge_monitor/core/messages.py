@@ -40,8 +40,8 @@ class Channel:
     definition: str
     instance: int = 0
     receive_time: bool = True  #: False where ``t`` is a source stamp (ULog): latency is then unknown
-    stamp_offset: int = 0  #: ns to be added to ``t`` to have it on the clock of the messages' own time stamps (CDR)
     cause: Cause = Cause.NONE  #: set where all its samples are unusable (``CLOCK``: stamps far outside the file's)
+    stamp_offset: int = 0  #: ns to be added to ``t`` to have it on the clock of the messages' own time stamps (CDR)
 
 
 @dataclass(frozen=True, slots=True)

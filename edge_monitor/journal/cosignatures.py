@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ConfigError, VerificationError
+from ..errors import VerificationError
 from .keys import SigningKey, VerifierKey, parse_key_line, read_key_file
 from .notes import Checkpoint, parse_checkpoint, split_note
 
@@ -53,11 +53,7 @@ def cosigner_of(key: SigningKey) -> CosignerKey:
 
 def parse_cosigner_key(line: str, where: str = "key") -> CosignerKey:
     """A cosigner's key from its line. Raises ``ConfigError`` for anything else, a low-order key included."""
-    name, key_id, public = parse_key_line(line, where, COSIGNATURE)
-    key = CosignerKey(name, public)
-    if key.key_id != key_id:
-        raise ConfigError(f"{where}: the key's id does not match its content; the file is damaged")
-    return key
+    return CosignerKey(*parse_key_line(line, where, COSIGNATURE))
 
 
 def load_cosigner_key(path: Path) -> CosignerKey:

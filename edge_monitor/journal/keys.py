@@ -125,11 +125,7 @@ def load_verifier_key(path: Path) -> VerifierKey:
 
 def parse_verifier_key(line: str, where: str = "key") -> VerifierKey:
     """A verifier key from its line. Raises ``ConfigError`` as ``load_verifier_key`` does."""
-    name, key_id, public = parse_key_line(line, where)
-    key = VerifierKey(name, public)
-    if key.key_id != key_id:
-        raise ConfigError(f"{where}: the key's id does not match its content; the file is damaged")
-    return key
+    return VerifierKey(*parse_key_line(line, where))
 
 
 def read_key_file(path: Path, what: str) -> str:
@@ -152,15 +148,17 @@ def decode_base64(text: str) -> bytes | None:
     return data if base64.b64encode(data).decode() == text else None
 
 
-def parse_key_line(line: str, where: object, kind: bytes = ED25519) -> tuple[str, bytes, bytes]:
-    """Name, key id and key of ``NAME+ID+BASE64``; ``kind``: the signature type that is expected.
+def parse_key_line(line: str, where: object, kind: bytes = ED25519) -> tuple[str, bytes]:
+    """Name and key of ``NAME+ID+BASE64``; ``kind``: the signature type that is expected.
 
     Raises ``ConfigError`` for anything else; a public key that nothing can be verified with is refused too.
     """
     name, key_id, key = _parse(line, where, kind)
+    if key_id != hashlib.sha256(name.encode() + b"\n" + kind + key).digest()[:4]:
+        raise ConfigError(f"{where}: the key's id does not match its content; the file is damaged")
     if not nacl.bindings.crypto_core_ed25519_is_valid_point(key):
         raise ConfigError(f"{where}: not a usable Ed25519 key (of low order, or not a point of the group)")
-    return name, key_id, key
+    return name, key
 
 
 def _parse(line: str, where: object, kind: bytes = ED25519) -> tuple[str, bytes, bytes]:

@@ -7,6 +7,7 @@ throttle), good enough to fly a survey in turbulence and to land on a flat field
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 
 import jsbsim
@@ -97,6 +98,7 @@ class Plane:
     """JSBSim's c172p, airborne with the engine running, stepped at 200 Hz. Same arguments, same flight."""
 
     def __init__(self, *, seed: int, east: float, north: float, up: float, course: float, airspeed: float) -> None:
+        os.environ.setdefault("JSBSIM_DEBUG", "0")  # its banner would stand anywhere among the demo's lines
         self._fdm = jsbsim.FGFDMExec(jsbsim.get_default_root_dir())
         self._fdm.set_debug_level(0)
         self._fdm.load_model("c172p")
