@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -78,6 +79,8 @@ def test_killed_in_a_window_it_is_kept_by_the_next_start(process: Process) -> No
     asked = ("--person", "ann", "--reason", "a strange noise", "--control", f"ipc://{process.folder}/ask")
     assert command(process, "edge-monitor", "operator", "keep", *asked)[0] == 0
     wait_for(process, 2)
+    code, text = command(process, "edge-monitor", "status", "--control", asked[-1])
+    assert code == 0 and re.search(r"incidents \d+ kept", text) and re.search(r"raw \d+ written", text), text
     process.run.send_signal(signal.SIGTERM)
     assert process.run.wait(20) == 0
     incidents = sorted((process.folder / "tapes" / "incidents").iterdir())

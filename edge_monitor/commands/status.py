@@ -64,6 +64,14 @@ def view(state: dict[str, Any]) -> Group:
         else f"{journal['durable']} records durable, {journal['waiting']} wait"
     )
     head.append(f"\njournal {health}, {journal['refused']} refused; source lost {state['source']['lost']} messages")
+    for what, words in (("incidents", "kept"), ("raw", "written")):
+        box = state.get(what)
+        if box:
+            more = (
+                f", {box['dropped']} dropped" if box.get("dropped") else ", a window is open" if box.get("open") else ""
+            )
+            failure = f"; FAILED: {box['failure']}" if box["failure"] else ""
+            head.append(f"\n{what} {box[words]} {words}{more}{failure}", "red" if failure else "")
     if state["withheld"]:
         head.append(f"\nno GO is given: {state['withheld']}", "red")
     handover = state.get("handover")

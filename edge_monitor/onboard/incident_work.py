@@ -123,7 +123,7 @@ def complete(work: Work, most: int) -> Iterator[IncidentFile]:
 
 def _add_blocks(work: Work, source: RingFile, wish: Wish, most: int) -> Iterator[IncidentFile]:
     """Add the closed blocks of a window."""
-    places = source.places()
+    places = source.places(work.next)
     if not work.start:
         found = next((place for place in places if place.head.last >= wish.note.begin), None)
         work.start = found.head.sequence if found else places[-1].head.sequence + 1 if places else 1
