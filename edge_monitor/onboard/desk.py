@@ -6,6 +6,7 @@ without a delimiter from somebody who has gone (``router_t::rollback`` forgets t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +19,8 @@ from .control import Reply
 REQUESTS = 8
 OWED = 64  #: answers that wait for the journal; then requests wait
 HOPS = 8  #: frames before a request's delimiter
-#: A command is answered with its outcome once the journal holds it, and after so long with what is known.
+#: A command is answered with its outcome once the journal holds it, and after so long with what is known: in the time of those
+#: who wait, which is not a simulator's.
 ANSWER_NS = 5_000_000_000
 UNSURE = msgspec.msgpack.encode(
     {"ok": False, "error": "carried out, but the journal does not hold it yet: check the disk"}
@@ -28,7 +30,7 @@ PARTS = Reply(msgspec.msgpack.encode({"ok": False, "error": "a request has one p
 
 @dataclass(slots=True)
 class _Owed:
-    """An answer that waits: for whom, for which tickets of the journal, and since when."""
+    """An answer that waits: for whom, for which tickets of the journal, and since when (ns, CLOCK_MONOTONIC)."""
 
     route: list[bytes]
     body: bytes
@@ -60,15 +62,15 @@ class Desk:
             route, parts = frames[:begin], frames[begin:]
             reply = self._answer(parts[0], now) if len(parts) == 1 else PARTS
             if reply.tickets:
-                self._owed.append(_Owed(route, reply.body, set(reply.tickets), now))
+                self._owed.append(_Owed(route, reply.body, set(reply.tickets), time.monotonic_ns()))
             else:
                 self._send(route, reply.body)
 
-    def settle(self, durable: list[int], now: int) -> None:
+    def settle(self, durable: list[int]) -> None:
         """The journal holds what ``durable`` stands for: answers that waited for it are given."""
         for owed in list(self._owed):
             owed.tickets.difference_update(durable)
-            late = now - owed.since > ANSWER_NS
+            late = time.monotonic_ns() - owed.since > ANSWER_NS
             if not owed.tickets or late:
                 self._send(owed.route, UNSURE if owed.tickets else owed.body)
                 self._owed.remove(owed)

@@ -181,7 +181,7 @@ class Onboard:
         durable = self.scribe.durable()
         self.publication.durable(durable, now)
         if self._desk is not None:
-            self._desk.settle(durable, now)
+            self._desk.settle(durable)
         if self._keeper is not None:
             self._keeper.durable(durable)
             self._file(self._keeper, self._keeper.turn(now), now)
