@@ -66,6 +66,10 @@ class ActionReports:
         self._complained = -COMPLAINT_NS
         self._unread, self._why = 0, ""  # messages that no damage has told of yet
 
+    def renew(self, gates: Collection[str]) -> None:
+        """Another envelope is in force, with these gates."""
+        self._gates = frozenset(gates)
+
     def add_channel(self, channel: Channel) -> None:
         """Take notice of a channel; a number that was the topic's may be another's now."""
         self._readable.pop(channel.id, None)

@@ -17,16 +17,23 @@ import numpy as np
 
 from . import __version__, events
 from .core.advance import JUMP_NS
-from .core.authority import Authority, Change
+from .core.authority import Change
 from .core.check_spec import CheckSpec
-from .core.commands import Command, EndMission, ReportAction, ResetLatch, RestoreLatch, Waive, WithdrawWaiver
-from .core.engine import Engine
-from .core.gates import Decision, Gates, instants
+from .core.commands import (
+    Command,
+    EndMission,
+    ReloadEnvelope,
+    ReportAction,
+    ResetLatch,
+    RestoreLatch,
+    Waive,
+    WithdrawWaiver,
+)
+from .core.gates import Decision, instants
 from .core.handover import Handover
 from .core.handover_terms import Act
 from .core.layout.text import TextTable
 from .core.messages import Damage
-from .core.plan import Plan
 from .core.samples import (
     ITEM_MISSION_END,
     ITEM_RESET_LATCH,
@@ -37,13 +44,15 @@ from .core.samples import (
     TransitionKind,
     Verdict,
 )
+from .core.transplant import History
 from .envelope import Envelope
 from .envelope.drift import Drift
 from .events import Event
-from .whereabouts import Whereabouts, Witness
+from .succession import Parts, Successor
+from .whereabouts import Witness
 
 if TYPE_CHECKING:
-    from .hard_cases import Capture, HardCaseMiner
+    from .hard_cases import Capture
 
 #: A heartbeat is due this long after the last one, in the stream's time (SEMANTICS §7: at least every 10 minutes).
 HEARTBEAT_NS = 600_000_000_000
@@ -68,6 +77,15 @@ def constants(envelope: Envelope) -> list[str]:
     return [text for check in envelope.checks for text in check.texts]
 
 
+def made_under(snapshot: bytes) -> tuple[str, str]:
+    """Digest and risk profile of the envelope that was in force when a snapshot was made. Raises ``ValueError``."""
+    try:
+        (digest, risk), *_ = msgspec.msgpack.decode(snapshot)
+    except (msgspec.MsgspecError, TypeError, ValueError):
+        raise ValueError("no snapshot of a decider") from None
+    return str(digest), str(risk)
+
+
 class Decider:
     """Engine, authority, gates, handover, declared domain and hard cases over one stream of items and commands.
 
@@ -77,41 +95,36 @@ class Decider:
 
     def __init__(self, envelope: Envelope, vocabulary: Vocabulary, witness: Witness | None = None) -> None:
         """``witness`` is told of each cell and of each event in it."""
-        self.envelope = envelope
-        self._vocabulary = vocabulary
-        names = tuple(signal.name for signal in envelope.signals)
-        spec = envelope.authority
-        active = None
-        if spec is not None and spec.active:
-            value = spec.active_value
-            active = (spec.active, float(vocabulary.texts.code(value)) if isinstance(value, str) else value)
-        self.plan = Plan.build(
-            envelope.signals,
-            envelope.checks,
-            mode=spec.mode if spec else None,
-            active=active,
-            text_code=vocabulary.texts.code,
-            references=envelope.reference_digests,
-        )
-        self.engine = Engine(self.plan)
-        severities = {check.name: check.severity for check in envelope.checks}
-        self.gates = Gates(envelope.gates, [check.name for check in envelope.checks], severities)
-        self._said = (
-            self.gates.state()
-        )  # decisions as told: the gates themselves are ahead of them where time has passed
-        self.authority = Authority(spec, names, text=self._text, label=self._label) if spec else None
-        self.handover = Handover(envelope.handover, envelope.gates) if envelope.handover else None
-        self.whereabouts = Whereabouts(envelope, witness)
-        self.miner = _miner(envelope)
-        self._by_name = {signal.name: signal for signal in envelope.signals}
-        self._checks = {check.name: check for check in envelope.checks}
-        self._leases = {gate.name: gate.lease for gate in envelope.gates}
+        self.vocabulary = vocabulary
+        self._witness = witness
+        self._install(Parts.of(envelope, self, vocabulary, witness))
+        self._offered: tuple[Successor, History | None] | None = None
         self.started = False
         self._beat = 0  # when the next heartbeat is due, ns
         self._drifting: set[int] = set()  # drift checks in an episode
         self._damaged = 0  # parts that could not be read, in all
         self.told = 0  #: events so far; the next one has this number
         self.damages: list[Damage] = []
+
+    def _install(self, parts: Parts) -> None:
+        self.parts = parts
+        self.envelope = envelope = parts.envelope
+        self.engine, self.gates, self.authority = parts.engine, parts.gates, parts.authority
+        self.whereabouts, self.miner = parts.whereabouts, parts.miner
+        self.plan = parts.engine.plan
+        self._by_name = {signal.name: signal for signal in envelope.signals}
+        self._checks = {check.name: check for check in envelope.checks}
+        self._leases = {gate.name: gate.lease for gate in envelope.gates}
+        self._said = self.gates.state()  # decisions as told: the gates are ahead of them where time has passed
+
+    @property
+    def handover(self) -> Handover | None:
+        """Who is responsible, where the envelope says how that changes. An earlier run's may be put in its place."""
+        return self.parts.handover
+
+    @handover.setter
+    def handover(self, machine: Handover | None) -> None:
+        self.parts.handover = machine
 
     @property
     def now(self) -> int:
@@ -163,12 +176,15 @@ class Decider:
             self.miner.snapshot() if self.miner else None,
         ]
         own = [self.started, self._beat, self._damaged, self.told, sorted(self._drifting)]
-        return msgspec.msgpack.encode([self.engine.snapshot(), *machines, self.whereabouts.snapshot(), *own])
+        which = [self.envelope.digest, self.envelope.risk]
+        return msgspec.msgpack.encode([which, self.engine.snapshot(), *machines, self.whereabouts.snapshot(), *own])
 
     def restore(self, snapshot: bytes) -> None:
         """Take over a snapshot of a decider of the same envelope. Raises ``ValueError`` where it is none."""
         try:
-            engine, gates, authority, handover, miner, whereabouts, *own = msgspec.msgpack.decode(snapshot)
+            which, engine, gates, authority, handover, miner, whereabouts, *own = msgspec.msgpack.decode(snapshot)
+            if which != [self.envelope.digest, self.envelope.risk]:
+                raise ValueError(f"the snapshot was made under envelope {which[0][:16]}…, risk {which[1]}")
             self.started, self._beat, self._damaged, self.told, drifting = own
             self._drifting = set(drifting)
             self.engine.restore(engine)
@@ -183,6 +199,19 @@ class Decider:
             self.whereabouts.restore(whereabouts)
         except (msgspec.MsgspecError, TypeError, KeyError, IndexError) as error:
             raise ValueError(f"no snapshot of a decider of this envelope: {error}") from None
+
+    def prepare(self, envelope: Envelope) -> Successor:
+        """Compile what could take over from the envelope in force. Any thread may call it, once the envelope's texts are in
+        the vocabulary. Raises ``ValueError``: the plan can't be made."""
+        return Successor.of(self.parts, Parts.of(envelope, self, self.vocabulary, self._witness))
+
+    def compare(self, successor: Successor) -> Successor:
+        """The same, akin to the envelope that is in force now, if another has come in between."""
+        return successor if successor.before is self.parts else Successor.of(self.parts, successor.parts)
+
+    def offer(self, successor: Successor, history: History | None = None) -> None:
+        """What the next ``ReloadEnvelope`` puts in force; ``history``: the items by which it is judged."""
+        self._offered = successor, history
 
     def start(self, t: int) -> list[Event]:
         """Begin the stream at ``t`` (ns), unless it has begun: its first event, and the first decisions."""
@@ -275,29 +304,35 @@ class Decider:
         if self.miner is not None:
             yield from self._captures(self.miner.step(rows))
         yield from self._elapsed(t, decided)
+        seen, changes = self._seen(rows)
+        yield from seen
+        decisions = self.gates.step(rows)
+        yield from self._decisions(decisions)
+        jump = sum(round(float(row["value"]) * 1e9) for row in rows[rows["kind"] == CLOCK])
+        yield from self._handed(t, decided, changes, decisions, jump)
+
+    def _seen(self, rows: np.ndarray) -> tuple[list[Event], list[Change]]:
+        """What the rows of an instant say of inputs, who commands, and checks; the changes of command among it."""
+        found: list[Event] = []
         kinds = rows["kind"].tolist()
         inputs: dict[str, list[np.void]] = {}
         for kind, row in zip(kinds, rows, strict=True):
             if kind == CLOCK:
                 self._beat = int(row["t_effective"]) + HEARTBEAT_NS
-                yield events.from_jump(row)
+                found.append(events.from_jump(row))
             elif kind == INPUT and self.envelope.signals[row["subject"]].topic:  # the bins' inputs speak for them
                 inputs.setdefault(self.envelope.signals[row["subject"]].topic, []).append(row)
-        for group in inputs.values():
-            yield events.from_inputs(group, self.envelope.signals)
-        yield from map(events.from_odd, self.whereabouts.step(rows))
+        found += [events.from_inputs(group, self.envelope.signals) for group in inputs.values()]
+        found += map(events.from_odd, self.whereabouts.step(rows))
         changes = self.authority.step(rows) if self.authority is not None else []
-        yield from map(events.from_change, changes)
+        found += map(events.from_change, changes)
         for kind, row in zip(kinds, rows, strict=True):
             if kind in (CHECK, LATCH):
                 spec = self.envelope.checks[row["subject"]]
-                yield events.from_check(row, spec, self._state(spec, float(row["value"])))
+                found.append(events.from_check(row, spec, self._state(spec, float(row["value"]))))
                 if kind == CHECK and spec.kind == "drift":
-                    yield from self._drift(row, spec)
-        decisions = self.gates.step(rows)
-        yield from self._decisions(decisions)
-        jump = sum(round(float(row["value"]) * 1e9) for row in rows[rows["kind"] == CLOCK])
-        yield from self._handed(t, decided, changes, decisions, jump)
+                    found += self._drift(row, spec)
+        return found, changes
 
     def _drift(self, row: np.void, spec: CheckSpec) -> Iterator[Event]:
         """An episode of drift begins when its check fails, and ends when it passes: what is unknown between ends nothing."""
@@ -332,7 +367,7 @@ class Decider:
             score, mode = spec.scores[capture.stream], ""
             if spec.mode is not None:
                 name = self.envelope.signals[spec.mode].name
-                mode = self._text(name, capture.mode) or self._label(name, capture.mode)
+                mode = self.text(name, capture.mode) or self.label(name, capture.mode)
             yield events.from_capture(capture, self.envelope.signals[score.signal], score.topic, mode)
 
     def _between(self, decisions: list[Decision]) -> Iterator[Event]:
@@ -370,10 +405,54 @@ class Decider:
             return self._unlatch(order)
         if isinstance(order, ReportAction):
             return [events.from_blocked(order)], ""
+        if isinstance(order, ReloadEnvelope):
+            return self._reload(order)
         if self.handover is None:
             return [], "the envelope has no section `handover`: nothing can be handed over"
         answer = self.handover.command(order)
         return [*self._acts(answer.acts)], answer.refused
+
+    def _reload(self, order: ReloadEnvelope) -> tuple[list[Event], str]:
+        """Put in force what was offered, if nothing stands against it: one instant."""
+        offered, self._offered = self._offered, None
+        wanted = (order.digest, order.risk)
+        if offered is None or wanted != (offered[0].parts.envelope.digest, offered[0].parts.envelope.risk):
+            return [], f"no envelope {order.digest[:16]} has been prepared"
+        successor, history = offered
+        old, new, t = self.parts, successor.parts, order.t
+        against = tuple(successor.against(old))
+        if against:
+            event = events.from_rejection(against, successor.named(order), new.envelope.id, t)
+            return [event], "; ".join(message for _, message in against)
+        activated = successor.told(old, order, history, t)
+        found = [events.from_reload(activated, new.envelope.id, new.envelope.claim, t)]
+        if old.miner is not None and not successor.goes_on_mining(old):
+            found += self._captures(old.miner.finish(t, t))
+        rows, since = successor.take_over(old, t, history)
+        ended = new.gates.succeed(old.gates, successor.unchanged, t)
+        specs = {check.name: check for check in (*new.envelope.checks, *old.envelope.checks)}
+        found += [events.from_waiver(change, specs) for change in new.gates.waiver_changes()]
+        found += [events.from_decision(decision, self._checks, self._leases[decision.gate]) for decision in ended]
+        drifting = {old.envelope.checks[i].name for i in self._drifting}
+        self._drifting = {i for i, check in enumerate(new.envelope.checks) if check.name in drifting}
+        self._install(new)
+        seen, changes = self._seen(rows) if len(rows) else ([], [])
+        decisions = self.gates.switch(rows, t, successor.reasons(), since)
+        found += [*seen, *self._decisions(decisions)]
+        self._renew_handover(old, t)
+        return [*found, *self._handed(t, t, changes, decisions)], ""
+
+    def _renew_handover(self, old: Parts, t: int) -> None:
+        """What is under way goes on; a machine that is new begins with who commands now."""
+        spec = self.envelope.handover
+        if self.handover is None or spec is None:
+            return
+        if old.handover is not None:
+            self.handover = old.handover
+        elif self.authority is not None:
+            self.handover.reach(t)
+            self.handover.follow(self.authority.command, t)
+        self.handover.renew(spec, self.envelope.gates, self.gates.state())
 
     def _unlatch(self, order: ResetLatch | RestoreLatch | EndMission) -> tuple[list[Event], str]:
         """Commands about latches are items of the engine; who gave them is added to the events."""
@@ -404,27 +483,20 @@ class Decider:
             self._said[decision.gate] = decision.go
             yield events.from_decision(decision, self._checks, self._leases[decision.gate])
 
-    def _text(self, signal: str, value: float) -> str | None:
-        return self._vocabulary.texts.text(int(value)) if self._vocabulary.is_text(signal) else None
+    def text(self, signal: str, value: float) -> str | None:
+        """The text that a value of a signal stands for; None where it is no text."""
+        return self.vocabulary.texts.text(int(value)) if self.vocabulary.is_text(signal) else None
 
     def _state(self, spec: CheckSpec, value: float) -> str:
         """The name of the state that a check on states saw; empty for other checks, and where there is no value."""
         if spec.kind not in ("one_of", "equals") or math.isnan(value):
             return ""
-        return self._text(spec.signals[0], value) or self._label(spec.signals[0], value)
+        return self.text(spec.signals[0], value) or self.label(spec.signals[0], value)
 
-    def _label(self, signal: str, value: float) -> str:
+    def label(self, signal: str, value: float) -> str:
+        """The name of a state, or the number."""
         names = {number: name for name, number in self._by_name[signal].values}
         return names.get(value, f"{value:g}")
-
-
-def _miner(envelope: Envelope) -> HardCaseMiner | None:
-    """What follows hard cases; nothing is imported where the envelope asks for none."""
-    if envelope.hard_cases is None:
-        return None
-    from .hard_cases import HardCaseMiner
-
-    return HardCaseMiner(envelope.hard_cases)
 
 
 def first(where: np.ndarray) -> int:

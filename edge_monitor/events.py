@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ SEVERITIES = {"catastrophic": 1, "critical": 2, "marginal": 3, "negligible": 4}
 VERDICTS: dict[int, str] = {verdict: verdict.name for verdict in Verdict}
 CAUSES: dict[int, str] = {cause: cause.name.lower() if cause else "" for cause in Cause}
 
+MOST_REASONS = 64  #: against an envelope, in one event
 Payload = dict[str, Any]
 
 
@@ -219,8 +220,10 @@ def from_waiver(change: WaiverChange, specs: dict[str, CheckSpec]) -> Event:
     """``gate.waived``: a waiver was granted, withdrawn, or has expired (``state`` says which)."""
     spec = specs[change.waiver.check]
     payload: Payload = {"state": change.state, **waiver(change.waiver)}
+    if change.reason:
+        payload["cause"] = change.reason
     if change.person:
-        payload |= {"person": change.person, "cause": change.reason}
+        payload["person"] = change.person
     if change.signatures:
         payload["signatures"] = [signature.hex() for signature in change.signatures]
     if change.checkpoint:
@@ -360,3 +363,17 @@ def from_damage(damage: Damage, t: int) -> Event:
     if damage.topics:
         payload["topics"] = list(damage.topics)
     return Event("log.damage", damage.where, damage.t if damage.t is not None else t, t, "marginal", payload)
+
+
+def from_reload(activated: Mapping[str, Any], envelope: str, claim: str, t: int) -> Event:
+    """``envelope.activated``, of one that was put in force while the monitor runs."""
+    return Event("envelope.activated", envelope, t, t, "negligible", dict(activated), claim=claim)
+
+
+def from_rejection(refusals: Iterable[tuple[str, str]], which: Mapping[str, Any], subject: str, t: int) -> Event:
+    """``envelope.rejected``: (code, message) of each reason; ``which``: what is known of the envelope, and who wanted it."""
+    reasons = [{"code": code, "message": message} for code, message in refusals]
+    cause = "; ".join(reason["message"] for reason in reasons[:4])
+    more = f"; and {len(reasons) - 4} more" if len(reasons) > 4 else ""
+    payload: Payload = {**which, "cause": cause + more, "reasons": reasons[:MOST_REASONS]}
+    return Event("envelope.rejected", subject, t, t, "marginal", payload)

@@ -7,17 +7,18 @@ that come out must be those of the journal, payload byte for payload byte.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from .core.commands import from_payload
+from .core.commands import Command, ReloadEnvelope, from_payload
 from .core.messages import Damage
 from .core.samples import SAMPLE
-from .decider import Decider, constants
+from .core.transplant import History
+from .decider import Decider, constants, made_under
 from .envelope import Envelope
 from .errors import UsageError, VerificationError
 from .events import Event
@@ -25,7 +26,7 @@ from .journal.records import Record, encode_payload
 from .journaling import entry
 from .tape.format import Block, Entry, Kind
 from .tape.reader import Tape
-from .tape.recorder import TIME, Words
+from .tape.recorder import TIME, Words, unpack_history
 
 #: What the process adds to a payload, beside what was decided: the event's number and the tape's digest, and the
 #: recording's name.
@@ -64,16 +65,23 @@ class Report:
     raw: dict[str, Any] = field(default_factory=dict)  #: what that record says of the raw messages beside it
 
 
-def reexecute(envelope: Envelope, tape: Tape, records: Iterable[tuple[Record, dict[str, Any]]] = ()) -> Report:
+#: The envelope with a digest, under a risk profile; None where there is none.
+Find = Callable[[str, str], Envelope | None]
+
+
+def among(*envelopes: Envelope) -> Find:
+    """The way to find an envelope among a few."""
+    return lambda digest, risk: next((e for e in envelopes if (e.digest, e.risk) == (digest, risk)), None)
+
+
+def reexecute(envelope: Envelope | Find, tape: Tape, records: Iterable[tuple[Record, dict[str, Any]]] = ()) -> Report:
     """Run a tape through a new decider. ``records``: the journal's records of the tape's run, with their payloads.
 
+    ``envelope``: the one that was in force, or, where others were put in force during the run, the way to find each.
     Raises ``VerificationError`` where tape, envelope and plan do not belong together.
     """
-    if tape.envelope.hex() != envelope.digest:
-        raise VerificationError(
-            f"{tape.path}: was made under envelope {tape.envelope.hex()[:16]}…, not {envelope.digest[:16]}…; name that one"
-        )
-    return _Run(envelope, tape, records).report
+    find = among(envelope) if isinstance(envelope, Envelope) else envelope
+    return _Run(find, tape, records).report
 
 
 class _DifferenceFound(Exception):  # noqa: N818
@@ -81,7 +89,7 @@ class _DifferenceFound(Exception):  # noqa: N818
 
 
 class _Run:
-    def __init__(self, envelope: Envelope, tape: Tape, records: Iterable[tuple[Record, dict[str, Any]]]) -> None:
+    def __init__(self, find: Find, tape: Tape, records: Iterable[tuple[Record, dict[str, Any]]]) -> None:
         self.report = Report(damages=tape.damages)
         self.expected: dict[int, tuple[Record, dict[str, Any]]] = {}
         self.anchors: dict[int, list[tuple[int, str]]] = {}
@@ -97,17 +105,12 @@ class _Run:
             anchor = beside.get("tape")
             if isinstance(anchor, list) and len(anchor) == 3:
                 self.anchors.setdefault(anchor[0], []).append((anchor[1], anchor[2]))
-        self.names = [signal.name for signal in envelope.signals]
-        self.words = Words(constants(envelope))
-        self.decider = Decider(envelope, self.words)
+        self.tape, self.find = tape, find
+        self.decider, self.words = self._begun(tape)
         self.begun = False
+        self.history: History | None = None
         self.place = (0, 0)
         self.sample = ""
-        if bytes.fromhex(self.decider.plan.digest()) != tape.plan:
-            raise VerificationError(
-                f"{tape.path}: the envelope compiles to another plan here; use the risk profile and the version of "
-                "edge-monitor that recorded it (both stand in the journal's monitor.started)"
-            )
         try:
             self._bounded(tape)
             for block in tape.blocks:
@@ -115,6 +118,34 @@ class _Run:
                 self._block(block)
         except _DifferenceFound:
             pass
+
+    def _begun(self, tape: Tape) -> tuple[Decider, Words]:
+        """A decider of the envelope that was in force where the tape begins."""
+        first = next(tape.blocks[0].entries(), None)
+        try:
+            if first is None or first.kind != Kind.SNAPSHOT:
+                raise ValueError("does not begin with a state")
+            envelope = self._found(*made_under(msgspec.msgpack.decode(first.payload)[1]))
+        except (ValueError, TypeError, IndexError, msgspec.MsgspecError) as error:
+            raise VerificationError(
+                f"{tape.path}: {error}; it was recorded by another version of edge-monitor"
+            ) from None
+        words = Words(constants(envelope))
+        decider = Decider(envelope, words)
+        if envelope.digest == tape.envelope.hex() and bytes.fromhex(decider.plan.digest()) != tape.plan:
+            raise VerificationError(
+                f"{tape.path}: the envelope compiles to another plan here; use the version of edge-monitor that recorded it "
+                "(it stands in the journal's monitor.started)"
+            )
+        return decider, words
+
+    def _found(self, digest: str, risk: str) -> Envelope:
+        envelope = self.find(digest, risk)
+        if envelope is None:
+            raise VerificationError(
+                f"{self.tape.path}: envelope {digest[:16]}… was in force under risk profile {risk}; name its file with -e"
+            )
+        return envelope
 
     def _differ(self, what: str) -> _DifferenceFound:
         self.report.difference = Difference(what, self.place, self.decider.now, self.sample)
@@ -190,11 +221,19 @@ class _Run:
             elif item.kind == Kind.DAMAGE:
                 yield from decider.damage(msgspec.msgpack.decode(payload, type=Damage))
             elif item.kind == Kind.COMMAND:
-                yield from decider.command(from_payload(msgspec.msgpack.decode(payload)))[0]
+                yield from self._command(from_payload(msgspec.msgpack.decode(payload)))
+            elif item.kind == Kind.HISTORY:
+                self.history = unpack_history(payload)
             elif item.kind == Kind.FINISH:
                 yield from decider.finish()
         except (ValueError, IndexError, TypeError, struct.error, msgspec.MsgspecError, UsageError) as error:
             raise self._differ(f"the tape holds what was never recorded: {error}") from None
+
+    def _command(self, order: Command) -> list[Event]:
+        if isinstance(order, ReloadEnvelope):
+            self.decider.offer(self.decider.prepare(self._found(order.digest, order.risk)), self.history)
+            self.history = None
+        return self.decider.command(order)[0]
 
     def _snapshot(self, payload: bytes) -> None:
         words, state = msgspec.msgpack.decode(payload)
@@ -208,7 +247,8 @@ class _Run:
             self.report.snapshots += 1
 
     def _named(self, row: np.void) -> str:
-        name = self.names[row["signal"]] if 0 <= row["signal"] < len(self.names) else "?"
+        signals = self.decider.envelope.signals
+        name = signals[row["signal"]].name if 0 <= row["signal"] < len(signals) else "?"
         return f"{name} = {float(row['value']):g} at {int(row['t']) / 1e9:.9f} s"
 
     def _compare(self, number: int, event: Event) -> None:

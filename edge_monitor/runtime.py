@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from .action_reports import ActionReports
 from .core import layout
 from .core.authority import Authority
-from .core.commands import Command, ReportAction
-from .core.engine import Engine
+from .core.commands import Command, ReloadEnvelope, ReportAction
+from .core.engine import Engine, Variant
 from .core.gates import Gates
 from .core.layout import Extractor
+from .core.layout.extractor import Problem
 from .core.messages import Batch, Channel, Damage
 from .core.plan import Plan
 from .core.samples import ITEM_SHIFT, ITEM_SOURCE_STATUS, SAMPLE, Cause
 from .decider import Decider, constants, first
 from .envelope import Envelope
 from .events import Event
+from .recent import MOST, Recent
+from .succession import Successor
 from .surroundings import Surroundings
 from .tape.recorder import Recorder
 from .tape.ring import Ring
 from .whereabouts import Witness
+
+_loaded: set[Variant] = set()  # kernels that this process has run
+
+
+@dataclass(slots=True)
+class Prepared:
+    """An envelope that is compiled and can be put in force in one turn."""
+
+    extractor: Extractor
+    surroundings: Surroundings
+    successor: Successor
+    channels: dict[int, Channel] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, channels: Mapping[int, Channel]) -> None:
+        """Prepare for the channels that have not been added yet."""
+        for number, channel in list(channels.items()):
+            if self.channels.get(number) is not channel:
+                self.channels[number] = channel
+                self.problems += self.extractor.add_channel(channel) + self.surroundings.add_channel(channel)
 
 
 class Monitor:
@@ -37,18 +61,68 @@ class Monitor:
         self._door: Decider | Recorder = self.decider
         self._reports = ActionReports([gate.name for gate in envelope.gates])
         self._status: list[tuple[int, int]] = []
+        self._channels: dict[int, Channel] = {}
+        self._recent: Recent | None = None
+        self._most = MOST
         self.problems: list[str] = []
 
     def warm(self) -> None:
         """Compile (or load) every kernel that this envelope needs, so that the first message is not late."""
-        layout.warm()
-        engine = Engine(self.plan)
-        engine.advance(until=0)
-        engine.finish(1)
+        _warm(self.plan)
 
     def record(self, ring: Ring) -> None:
         """Write everything from now on into a black box."""
         self._door = Recorder(self.decider, ring, self.extractor)
+        self._most = min(MOST, self._door.most_rows)
+
+    def keep(self) -> None:
+        """Keep the items of the last while from now on, so that another envelope can be judged by them (:meth:`reload`)."""
+        self._recent = Recent(len(self.envelope.signals))
+
+    def enter(self, envelope: Envelope) -> None:
+        """Put the texts of an envelope that is to be prepared into the text table. Raises ``ConfigError``: no room."""
+        for text in constants(envelope):
+            self.extractor.texts.code(text)
+
+    def prepare(self, envelope: Envelope, compiled: Callable[[], None] | None = None) -> Prepared:
+        """Compile an envelope, whose texts have been entered, to be put in force later; any thread may call it.
+
+        ``compiled``: called where kernels are needed that this process has not loaded yet, to see that they can be.
+        Raises ``ValueError``: its plan can't be made.
+        """
+        extractor, surroundings = self.extractor.renewed(envelope.signals), Surroundings(envelope)
+        prepared = Prepared(extractor, surroundings, self.decider.prepare(envelope))
+        prepared.add(self._channels)
+        engine = prepared.successor.parts.engine
+        if compiled is not None and engine.variant not in _loaded:
+            compiled()
+        _warm(engine.plan)
+        return prepared
+
+    def reload(self, prepared: Prepared, order: ReloadEnvelope) -> tuple[list[Event], str]:
+        """Put a prepared envelope in force at the time of the command; answers events, and why it was not (empty: it was)."""
+        successor = self.decider.compare(prepared.successor)
+        history = None
+        if self._recent is not None:
+            history = self._recent.history(order.t, successor.kin.wanted, self._most)
+        self._door.offer(successor, history)
+        found, refused = self._door.command(order)
+        if refused:
+            return found, refused
+        prepared.add(self._channels)
+        prepared.extractor.succeed(self.extractor)
+        prepared.surroundings.succeed(self.surroundings)
+        self.envelope = self.decider.envelope
+        self.extractor, self.surroundings = prepared.extractor, prepared.surroundings
+        self.decider.vocabulary = self.extractor
+        if isinstance(self._door, Recorder):
+            self._door.renew(self.extractor)
+        self._status = [(problem.signal, int(problem.cause)) for problem in prepared.problems]
+        self.problems += [problem.message for problem in prepared.problems]
+        self._reports.renew([gate.name for gate in self.envelope.gates])
+        if self._recent is not None:
+            self._recent = Recent(len(self.envelope.signals))
+        return found, ""
 
     def feed(self, item: Channel | Batch | Damage) -> list[Event]:
         """Take one item of a source; answers the events that it decided."""
@@ -61,6 +135,7 @@ class Monitor:
         if isinstance(item, Damage):
             return self._door.damage(item)
         self._reports.add_channel(item)
+        self._channels[item.id] = item
         for problem in self.extractor.add_channel(item) + self.surroundings.add_channel(item):
             self._status.append((problem.signal, int(problem.cause)))
             self.problems.append(problem.message)
@@ -69,7 +144,7 @@ class Monitor:
     def _take(self, batch: Batch) -> list[Event]:
         if len(batch.messages) == 0:
             return []
-        return self._door.start(int(batch.messages[0]["t"])) + self._door.take(self.items(batch))
+        return self._door.start(int(batch.messages[0]["t"])) + self._keep(self.items(batch))
 
     def _reported(self, batch: Batch) -> list[Event]:
         """Take a batch with reports of actions in it: each has its place between the samples, as if it had come alone."""
@@ -130,6 +205,11 @@ class Monitor:
         items["t"] = t
         items["signal"] = signals
         items["flags"] = int(cause) | (ITEM_SOURCE_STATUS << ITEM_SHIFT)
+        return self._keep(items)
+
+    def _keep(self, items: np.ndarray) -> list[Event]:
+        if self._recent is not None:
+            self._recent.add(items)
         return self._door.take(items)
 
     def command(self, order: Command) -> tuple[list[Event], str]:
@@ -175,3 +255,11 @@ class Monitor:
     def damages(self) -> list[Damage]:
         """What could not be read."""
         return self.decider.damages
+
+
+def _warm(plan: Plan) -> None:
+    layout.warm()
+    engine = Engine(plan)
+    engine.advance(until=0)
+    engine.finish(1)
+    _loaded.add(engine.variant)

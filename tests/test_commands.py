@@ -26,7 +26,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
                      "gates": ["takeoff"], "signatures": [SIGNATURE, SIGNATURE], "checkpoint": "robot/1\n7\nabc\n"},
     "waiver.withdraw": {"check": "fence", "person": "ada", "reason": "done"},
     "mission.end": {"person": "ada", "reason": "landed"},
-    "envelope.reload": {"path": "configs/a.yaml", "digest": "0a" * 32, "person": "ada", "reason": "new limit"},
+    "envelope.reload": {"path": "configs/a.yaml", "file": "0b" * 32, "risk": "high", "person": "ada", "reason": "new limit",
+                        "digest": "0a" * 32, "approval": {"approver": "bob", "expires_ns": 7, "reasons": ["x"]}},
     "action.report": {"subject": "climb", "gate": "drive", "outcome": "limited", "rule": "range", "unit": "m/s", "reason": "late",
                       "requested": [3.0, None, "inf"], "granted": [2.5], "rules": ["range"], "counts": [4],
                       "since": 3, "reports": 2},
@@ -93,7 +94,13 @@ def test_there_and_back(word: str) -> None:
     ("waiver.grant", "signatures", [SIGNATURE, None], "signatures[1]: is missing"),
     ("waiver.grant", "signatures", [SIGNATURE] * 5, "signatures: must be a list of at most four"),
     ("envelope.reload", "digest", "0A" * 32, "digest: must be a SHA-256"),
+    ("envelope.reload", "file", "", "file: must be a SHA-256"),
     ("envelope.reload", "path", "", "path: is empty"),
+    ("envelope.reload", "approval", [], "approval: must be a map"),
+    ("envelope.reload", "approval", {"a b": 1}, "approval: must be a name"),
+    ("envelope.reload", "approval", {"a": 1.5}, "approval.a: must be text, a whole number"),
+    ("envelope.reload", "approval", {"a": {"b": 1}}, "approval.a: must be text, a whole number"),
+    ("envelope.reload", "approval", {f"a{i}": i for i in range(25)}, "approval: must be a map of at most 24"),
 ])  # fmt: skip
 def test_what_is_refused(word: str, field: str, value: object, message: str) -> None:
     """Each wrong field is named in one line, with the command it is of."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edge_monitor import envelope as envelopes
+from edge_monitor.core.commands import ReloadEnvelope
 from edge_monitor.core.messages import Batch, Channel
 from edge_monitor.core.samples import MESSAGE
 from edge_monitor.events import Event
@@ -204,3 +205,28 @@ def _plain(value: Any) -> Any:
             if not n.startswith("__") and not n.isupper()
         }
     return int(value) if isinstance(value, (bool, int)) else value
+
+
+def test_another_envelope_has_its_own_gates_and_checks(told: Told) -> None:
+    """After a reload decisions of new gates and checks are told, and a gate that is no more is told to be NO_GO."""
+    told.feed(5)
+    other = envelopes.loads(
+        ENVELOPE.replace("version: 1", "version: 2").replace("  drive:", "  go:").replace("  warm:", "  cosy:").encode()
+    )
+    told.monitor.enter(other)
+    order = ReloadEnvelope(t=told.now, path="x", file="00" * 32, digest=other.digest, risk=other.risk)
+    assert told.monitor.gates.state() == {"drive": True}
+    found, refused = told.monitor.reload(told.monitor.prepare(other), order)
+    assert "gate drive: removed" in refused and [event.type for event in found] == ["envelope.rejected"]
+    told.feed(13)
+    told.of("decision/drive")
+    _, refused = told.monitor.reload(told.monitor.prepare(other), order)
+    assert refused == ""
+    told.publication.renew(told.now, unapproved=False)
+    assert [gone["decision"] for gone in told.of("decision/drive")] == [0]
+    told.reports.renew(other)
+    told.feed(5)
+    told.feed(5, wait=2 * S)
+    assert told.of("decision/go")[-1]["decision"] == 1 and told.of("decision/drive") == []
+    assert {check["name"] for check in told.of("state")[-1]["checks"]} == {"cosy", "limit"}
+    assert any("cosy" in status["name"] for status in told.of("/diagnostics")[-1]["status"])

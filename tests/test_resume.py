@@ -69,10 +69,10 @@ def test_nothing_is_left_out() -> None:
     fresh = Engine(plan())
     for row, spec in zip(plan().checks, plan().check_specs, strict=True):
         kept = slice(int(row["pool_start"]), int(row["pool_start"] + row["pool_len"]))
-        assert spec.kind != "drift" or (engine._memory.pool[kept] != fresh._memory.pool[kept]).any(), spec.name
+        assert spec.kind != "drift" or (engine.memory.pool[kept] != fresh.memory.pool[kept]).any(), spec.name
     remembers = plan().nodes["op"] >= program.SINCE
     for i in np.flatnonzero(remembers):
-        assert engine._memory.node_states[i].tobytes() != fresh._memory.node_states[i].tobytes()
+        assert engine.memory.node_states[i].tobytes() != fresh.memory.node_states[i].tobytes()
     items = stream()
     after = engine.advance(items[middle(items) :])
     assert (after["cause"] == Cause.OVERFLOW).any()

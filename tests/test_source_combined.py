@@ -153,3 +153,25 @@ def test_a_batch_of_a_source_is_not_changed(pair: Pair) -> None:
     pair.sources[1].drain = watched  # type: ignore[method-assign, assignment]
     pair.until(lambda: len(pair.values) == 2)
     assert rows[0]["channel"].tolist() == [0] and sorted(pair.numbers) == [0, 1]
+
+
+def test_topics_come_and_go_in_all_sources() -> None:
+    """Each source reads what it can of another list; one without an address can bring nothing new, and says so together with
+    the others only."""
+    pair = Pair(["/a"], ["/a"])
+    try:
+        wanted = [Wanted("/a"), Wanted("/b")]
+        assert pair.both.unable(wanted) == set()
+        pair.both.renew(wanted)
+        pair.extractor = Extractor([Signal(one.topic, one.topic, "x") for one in wanted])
+        pair.send(1, "/b", 3.0)
+        pair.until(lambda: [name for name, *_ in pair.values] == ["/b"])
+        pair.t += 10 * S
+        pair.until(lambda: ("/a", Cause.NO_PUBLISHER) in pair.said)
+        assert ("/b", Cause.NO_PUBLISHER) not in pair.said
+    finally:
+        pair.both.close()
+        pair.context.destroy(linger=0)
+    (nowhere,) = open_sources([], [Wanted("/a")], lambda: S)
+    assert nowhere.unable(wanted) == {"/b"}
+    nowhere.close()

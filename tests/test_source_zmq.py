@@ -41,6 +41,7 @@ from edge_monitor.envelope import loads
 from edge_monitor.errors import ConfigError
 from edge_monitor.sources.curve import Gatekeeper, fingerprint, guard
 from edge_monitor.sources.links import is_local
+from edge_monitor.sources.wanted import Wanted
 from edge_monitor.sources.zmq import Curve, Endpoint, Limits, Status, ZmqSource
 
 S = 1_000_000_000
@@ -507,6 +508,40 @@ def test_a_topic_on_which_nothing_comes_has_no_publisher(open_room: Open) -> Non
     assert len(room.status) == 1
     room.send(publisher, message(2))
     assert room.status[1:] == [Status("/t", Cause.NONE, "a publisher has appeared")] and room.samples[-1][1] == 2
+
+
+@pytest.mark.parametrize(("kind", "side"), [("pull", zmq.PUSH), ("sub", zmq.PUB)])
+def test_topics_come_and_go_while_it_runs(open_room: Open, kind: str, side: int) -> None:
+    """Another list of topics is read from the next message on; what both have goes on, what is new has time to appear."""
+    one, two = Signal("x", "/t", "x"), Signal("y", "/new", "x")
+    room = open_room(one, two, endpoints=(Endpoint("tcp://127.0.0.1:*", kind, bind=True),))
+    room.source.renew([Wanted("/t"), Wanted("/old")])
+    out = room.publisher(side)
+
+    def send(*topics: str) -> None:
+        for topic in topics:
+            out.send_multipart(message(1.0, topic=topic.encode()))
+
+    def heard() -> set[str]:
+        send("/t", "/new", "/old")
+        room.drain()
+        return {name for name, *_ in room.samples}
+
+    room.until(lambda: heard() == {"x"})
+    room.clock.t += 60 * S
+    assert room.source.unable([Wanted("/new")]) == set()
+    room.source.renew([Wanted("new"), Wanted("/t")])
+    room.drain()
+    assert [status.topic for status in room.status if status.cause == Cause.NO_PUBLISHER] == []
+    room.until(lambda: heard() == {"x", "y"})
+    assert room.source.counts.keys() == {"/t", "new"}
+    room.clock.t += 6 * S
+    room.source.renew([Wanted("/silent")])
+    room.clock.t += 4 * S
+    room.drain()
+    assert not any(status.topic == "/silent" for status in room.status)
+    room.clock.t += 2 * S
+    room.until(lambda: any(status.topic == "/silent" for status in room.status))
 
 
 @pytest.mark.parametrize("jump", [3600 * S, 10 * 365 * 86400 * S, -3600 * S])

@@ -146,9 +146,9 @@ def test_another_decision_in_the_journal_is_found(flown: tuple[Path, Records], f
 
 def test_another_envelope_is_refused(flown: tuple[Path, Records]) -> None:
     """A tape is only held against the envelope, and the risk profile, that it was made under."""
-    with pytest.raises(VerificationError, match="was made under envelope"):
+    with pytest.raises(VerificationError, match="was in force under risk profile"):
         reexecute(envelope.load(ROOT / "configs" / "ugv_husky.yaml"), read(flown[0]))
-    with pytest.raises(VerificationError, match="use the risk profile"):
+    with pytest.raises(VerificationError, match="was in force under risk profile"):
         reexecute(envelope.load(ROOT / "configs" / "survey_plane.yaml", risk="high"), read(flown[0]))
 
 

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .reach import reaching
+
 if TYPE_CHECKING:
     from ..envelope import Envelope
     from ..envelope.approval import Approval, Refused
+    from ..onboard.client import Reach
     from ..people import People
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -27,7 +30,7 @@ _HOURS = {"h": 1, "d": 24, "w": 168}
 
 @click.group()
 def command() -> None:
-    """Propose and approve envelope files, and show who did."""
+    """Propose and approve envelope files, show who did, and put them in force."""
 
 
 @command.command()
@@ -148,6 +151,49 @@ def approve(
         f"{path}: {_called(envelope)} approved by {person} on {ticket} until {utc_text(until)}, "
         f"digest {envelope.digest[:16]}…"
     )
+
+
+@command.command("reload")
+@ENVELOPE
+@reaching
+@click.option("--person", default="", metavar="ID", help="Who you are, where the monitor has a people file.")
+@click.option("--reason", default="", help="Why, in a few words; it is written down.")
+@click.option("--risk", default="", help="Mission risk profile; the one in force otherwise.")
+def put_in_force(file: Path, control: Reach, person: str, reason: str, risk: str) -> int:
+    """Put E.yaml, approved, in force in a running monitor, without a break. The monitor must see the file at this path.
+
+    It is judged by the monitor: everything that stands against it is printed, and the envelope in force stays. What is
+    looser is refused while the vehicle is under way. Exit code 1 when the monitor refuses, 3 or 5 when the file won't do.
+    """
+    import hashlib
+
+    from ..onboard.client import ask
+
+    order = {
+        "command": "envelope.reload",
+        "path": str(file.resolve()),
+        "file": hashlib.sha256(file.read_bytes()).hexdigest(),
+    }
+    order |= {name: value for name, value in (("person", person), ("reason", reason), ("risk", risk)) if value}
+    number = ask(control, {"do": "command", "command": order})["reload"]
+    while True:
+        state = ask(control, {"do": "status"})["state"]
+        found = state["reload"]
+        if found["number"] != number:
+            click.echo("another envelope has been asked for since; see 'edge-monitor status'", err=True)
+            return 1
+        if found["phase"] == "active":
+            envelope = state["envelope"]
+            click.echo(
+                f"{envelope['id']} v{envelope['version']} is in force, risk {envelope['risk']}, digest {envelope['digest'][:16]}…"
+            )
+            return 0
+        if found["phase"] == "rejected":
+            for code, message in found["reasons"]:
+                click.echo(f"{code}: {message}", err=True)
+            click.echo("the envelope in force stays", err=True)
+            return int(found["exit_code"])
+        time.sleep(0.2)
 
 
 @command.command()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ..onboard.black_box import BlackBox
     from ..onboard.loop import Onboard, Output
     from ..onboard.publication import Publication
+    from ..onboard.scribe import Scribe
+    from ..outputs.dds import DdsOutput
     from ..people import People
     from ..sources.addresses import Address
     from ..sources.live import LiveSource
@@ -199,6 +201,7 @@ def assemble(
     from ..onboard.loop import Onboard
     from ..onboard.own_signals import TOPIC
     from ..onboard.publication import Publication
+    from ..onboard.reloading import Reloading
     from ..onboard.scribe import Scribe
     from ..onboard.service_manager import notify
     from ..outputs import everywhere
@@ -228,19 +231,22 @@ def assemble(
         if isinstance(one, ZmqSource):
             access.watch(one.refusals)
     source = combine(inputs)
-    if any(address.kind == "dds" for address in addresses):
-        send = everywhere([send, *graphs(inputs, envelope)])
+    spread: list[DdsOutput] = graphs(inputs, envelope) if any(one.kind == "dds" for one in addresses) else []
+    send = everywhere([send, *(one.send for one in spread)])
     if simulated is not None and not simulated.wait(source, monitor.feed, stop):
         source.close()
         return None
     history = read_history(journal)
     history.resume(monitor.decider, clock())
     signing = load_signing_key(key)
-    digests = Digests(envelope=bytes.fromhex(envelope.digest), model=b"", monitor=__version__.encode())
+
+    def digests(under: Envelope) -> Digests:
+        return Digests(envelope=bytes.fromhex(under.digest), model=b"", monitor=__version__.encode())
+
     ring, keeper, raw = black_box.open(monitor, boot) if black_box is not None else (None, None, None)
     wake: list[Onboard] = []
     scribe = Scribe(
-        lambda: Journal.create_or_open(journal, signing, digests=digests, boot_id=boot, epochs=True),
+        lambda: Journal.create_or_open(journal, signing, digests=digests(envelope), boot_id=boot, epochs=True),
         before=ring.sync if ring is not None else None,
         wake=lambda: wake[0].wake() if wake else None,
     )
@@ -252,19 +258,48 @@ def assemble(
         ring=ring, keeper=keeper, raw=raw, tell=tell, notify=notify, simulated=simulated is not None,
         outputs=spoken_to(inputs, publication, approval, simulated is not None),
     )  # fmt: skip
+    reloading = Reloading(
+        monitor, people, time.time_ns, wanted=lambda other: wanted(other, {ACTIONS, *topics}, {TOPIC}, latched),
+        unable=source.unable, unapproved=approval.unapproved, wake=onboard.wake,
+    )  # fmt: skip
+    monitor.keep()
+    onboard.renewing(reloading, digests, [one.renew for one in spread])
     answers = Control(
         publication, lambda now: publication.state(now, onboard.beside()), onboard.obey, time.time_ns, people,
-        keep=onboard.keep,
+        keep=onboard.keep, reload=reloading.ask, log=run_of(scribe),
     )  # fmt: skip
     onboard.serve(requests, answers)
     onboard.admit(access)
     wake.append(onboard)
-    active = Event("envelope.activated", envelope.id, 0, 0, "negligible", activated(approval), claim=envelope.claim)
+    told = activated(approval)
+    version, digest = history.envelope
+    if digest not in ("", envelope.digest):
+        told["previous"] = {"envelope_version": version, "envelope_digest": digest}
+        click.echo(
+            f"warning: the last run ended under version {version} of the envelope ({digest[:16]}…); "
+            f"version {envelope.version} of the command line is in force now",
+            err=True,
+        )
+    active = Event("envelope.activated", envelope.id, 0, 0, "negligible", told, claim=envelope.claim)
     onboard.begin([active], history.commands(monitor.decider, clock()))
     gc.collect()
     gc.freeze()  # what has been made so far stays: the collector need not look at it again
     notify("READY=1")
     return onboard
+
+
+def run_of(scribe: Scribe) -> Callable[[], tuple[str, int, int]]:
+    """Tells the journal's origin, its size when this run began, and its size now."""
+    from ..journal.notes import parse_checkpoint
+
+    first = scribe.health().head
+    begun = parse_checkpoint(first).size if first else 0
+
+    def log() -> tuple[str, int, int]:
+        head = parse_checkpoint(scribe.health().head)
+        return head.origin, begun, head.size
+
+    return log
 
 
 def spoken_to(
@@ -278,7 +313,7 @@ def spoken_to(
     return [MavlinkOutput(line, publication, unapproved=approval.unapproved, simulated=simulated) for line in lines]
 
 
-def graphs(sources: Sequence[LiveSource], envelope: Envelope) -> list[Callable[[list[bytes]], None]]:
+def graphs(sources: Sequence[LiveSource], envelope: Envelope) -> list[DdsOutput]:
     """What publishes into the ROS 2 graphs that are listened to."""
     from ..outputs.dds import DdsOutput
     from ..outputs.ros_reports import RosReports
@@ -286,7 +321,7 @@ def graphs(sources: Sequence[LiveSource], envelope: Envelope) -> list[Callable[[
 
     namespace = os.environ.get("ROS_NAMESPACE", "")
     joined = [source.participant for source in sources if isinstance(source, DdsSource)]
-    return [DdsOutput(one, RosReports(envelope, time.time_ns), namespace).send for one in joined]
+    return [DdsOutput(one, RosReports(envelope, time.time_ns), namespace) for one in joined]
 
 
 def simulated_clock(topic: str | None, topics: Sequence[str]) -> SimulatedClock | None:

@@ -18,7 +18,9 @@ from .memory import arrays_of
 from .samples import (
     FLAG_CAUSE,
     FLAG_END,
+    FLAG_LATCHED,
     ITEM_MISSION_END,
+    ITEM_RENEWED,
     ITEM_RESET_LATCH,
     ITEM_SAMPLE,
     ITEM_SET_LATCH,
@@ -33,10 +35,11 @@ from .samples import (
     Verdict,
 )
 
-PASS, UNKNOWN = int(Verdict.PASS), int(Verdict.UNKNOWN)
+PASS, UNKNOWN, FAIL = int(Verdict.PASS), int(Verdict.UNKNOWN), int(Verdict.FAIL)
 NONE, NEVER_RECEIVED, STALE = int(Cause.NONE), int(Cause.NEVER_RECEIVED), int(Cause.STALE)
 NAN, CLOCK_CAUSE = int(Cause.NAN), int(Cause.CLOCK)
-INPUT, CLOCK = int(TransitionKind.INPUT), int(TransitionKind.CLOCK)
+CHECK, INPUT = int(TransitionKind.CHECK), int(TransitionKind.INPUT)
+CLOCK, LATCH = int(TransitionKind.CLOCK), int(TransitionKind.LATCH)
 ON_MODE_CHANGE, ON_MISSION_END = int(Latch.ON_MODE_CHANGE), int(Latch.ON_MISSION_END)
 SIGNAL = program.SIGNAL
 ROLE_MODE, ROLE_ACTIVE, ROLE_DERIVED = 1, 2, 4
@@ -47,6 +50,8 @@ _NAN = math.nan
 JUMP_NS = 1_000_000_000
 NO_VERDICT = -1
 DONE, FULL, STRANGER = 0, 1, 2
+#: Of a check's ``listed``: TOLD + the verdict that was told of it under another plan, + TELL_LATCH where it is latched now.
+TOLD, TELL_LATCH = 4, 8
 
 
 @inlined
@@ -227,10 +232,47 @@ def close(m, out, n):  # type: ignore[no-untyped-def]
 
 
 @inlined
+def show_renewed(t, m, out, n):  # type: ignore[no-untyped-def]
+    """Tell the listed signals, which came with another plan (``core.transplant``)."""
+    for k in range(m.head[0]["n_signals"]):
+        s = m.signals_listed[k]
+        signal = m.signals[s]
+        signal["listed"] = 0
+        if signal["cause"] == STALE and signal["lost"] == 0:  # by the new plan it has been for a while
+            if m.plan_signals[s]["role"] & ROLE_DERIVED == 0:
+                signal["lost"] = 1
+                n = emit(out, n, t, t, INPUT, s, UNKNOWN, STALE, PASS, _NAN, _NAN, _NAN, 0)
+            list_readers(s, m)
+        n = show(s, t, t, m, out, n)
+    m.head[0]["n_signals"] = 0
+    return n
+
+
+@inlined
+def tell_renewed(t, m, out, n):  # type: ignore[no-untyped-def]
+    """Tell what has become of checks that came with another plan: ``listed`` says what was told of them before."""
+    for i in range(len(m.states)):
+        state = m.states[i]
+        if state["listed"] < TOLD:
+            continue
+        told = state["listed"] & 3
+        latches = state["listed"] & TELL_LATCH != 0
+        state["listed"] = 0
+        numbers = (state["margin"], state["value"], state["limit"])
+        if state["verdict"] != told:
+            flags = FLAG_LATCHED if state["latched"] != 0 and not latches else 0
+            n = emit(out, n, t, t, CHECK, i, state["verdict"], state["cause"], told, *numbers, flags)
+        if latches:
+            n = emit(out, n, t, t, LATCH, i, FAIL, NONE, PASS, *numbers, FLAG_LATCHED)
+    return n
+
+
+@inlined
 def command(item, kind, m, out, n):  # type: ignore[no-untyped-def]
     """Carry out one command at the time reached. Commands are never dropped: an early one acts now."""
     t = m.head[0]["now"]
     start = n
+    derives = False
     if kind == ITEM_RESET_LATCH:
         n = unlatch(item["signal"], t, t, m, out, n)
     elif kind == ITEM_SET_LATCH:
@@ -241,6 +283,9 @@ def command(item, kind, m, out, n):  # type: ignore[no-untyped-def]
     elif kind == ITEM_MISSION_END:
         n = unlatch_all(ON_MODE_CHANGE, t, t, m, out, n)
         n = unlatch_all(ON_MISSION_END, t, t, m, out, n)
+    elif kind == ITEM_RENEWED:
+        n = show_renewed(t, m, out, n)
+        derives = True
     elif kind == ITEM_SOURCE_STATUS:
         s = item["signal"]
         signal = m.signals[s]
@@ -255,8 +300,12 @@ def command(item, kind, m, out, n):  # type: ignore[no-untyped-def]
             signal["lost"] = 1
             n = show(s, t, t, m, out, n)
             list_readers(s, m)
-            n = derive(m.derived, t, t, m, out, n)
+            derives = True
+    if derives:
+        n = derive(m.derived, t, t, m, out, n)
     n = settle_listed(t, t, False, m, out, n)
+    if kind == ITEM_RENEWED:
+        n = tell_renewed(t, m, out, n)
     return seal(out, start, n)
 
 

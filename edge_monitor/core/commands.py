@@ -20,6 +20,7 @@ MOST_TEXT = 1024  #: bytes of a reason, path or checkpoint
 MOST_ID = 64  #: bytes of an id, a name or a person
 MOST_RULES = 64
 MOST_NUMBERS = 8
+MOST_FACTS = 24
 SIGNATURE = 64  #: bytes of an Ed25519 signature
 CONTROLLERS = ("autonomy", "human", "fallback")
 
@@ -96,6 +97,16 @@ _name = _matching(_NAME, "a name of the envelope: letters, digits and `_`, at mo
 _digest = _matching(_DIGEST, "a SHA-256 in 64 hexadecimal digits")
 
 
+def _maybe_name(name: str, value: Any) -> None:
+    if value != "":
+        _name(name, value)
+
+
+def _maybe_digest(name: str, value: Any) -> None:
+    if value != "":
+        _digest(name, value)
+
+
 def _names(name: str, value: Any) -> None:
     if not isinstance(value, tuple) or len(value) > MOST_RULES:
         raise _no(name, f"must be a list of at most {MOST_RULES} names")
@@ -149,6 +160,21 @@ def _outcome(name: str, value: Any) -> None:
         raise _no(name, "must be limited or blocked")
 
 
+def _said(name: str, value: Any) -> None:
+    """A flat map of what was found out beside the command."""
+    if value is None:
+        return
+    if not isinstance(value, Mapping) or len(value) > MOST_FACTS:
+        raise _no(name, f"must be a map of at most {MOST_FACTS} names")
+    for key, one in value.items():
+        _name(name, key)
+        for part in one if isinstance(one, (list, tuple)) else (one,):
+            if not isinstance(part, (int, str)):
+                raise _no(f"{name}.{key}", "must be text, a whole number, or a list of them")
+            if isinstance(part, str):
+                _note(f"{name}.{key}", part)
+
+
 def _row(rule: Rule, **more: Any) -> Any:
     return field(metadata={"rule": rule}, **more)
 
@@ -170,7 +196,9 @@ class Command:
         for one in fields(self):
             value = getattr(self, one.name)
             if value is not None and value not in ("", ()):
-                document[one.name] = list(value) if isinstance(value, tuple) else value
+                document[one.name] = (
+                    list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value
+                )
         return document
 
 
@@ -194,7 +222,8 @@ class RestoreLatch(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestHandover(Command):
-    """A person asks that ``to`` take command. ``signature``: the person's, over the terms (an attestation)."""
+    """A person asks that ``to`` take command. ``signature``: the person's, an attestation of :meth:`signed`, since the
+    terms are not open yet."""
 
     word: ClassVar[str] = "handover.request"
     id: str = _row(_id)
@@ -204,6 +233,12 @@ class RequestHandover(Command):
     rules: tuple[str, ...] = _row(_names, default=())
     signature: bytes | None = _row(_signature, default=None)
     checkpoint: str = _row(_note, default="")
+
+    def signed(self) -> dict[str, Any]:
+        """The parameters that the person attests: of the request, all that they choose."""
+        return {
+            "request": self.id, "to": self.to, "person": self.person, "reason": self.reason, "rules": list(self.rules),
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,13 +323,21 @@ class EndMission(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadEnvelope(Command):
-    """Put the envelope file at ``path`` in force, if its content has this ``digest`` and is approved."""
+    """Put the envelope at ``path`` in force. ``file``: SHA-256 of the file's bytes that the person means; ``risk``: the
+    profile (empty: the one in force).
+
+    ``digest`` and ``approval`` (whose word it is) are filled in once it has been read and found to be approved: then it is
+    an item of the stream.
+    """
 
     word: ClassVar[str] = "envelope.reload"
     path: str = _row(_text)
-    digest: str = _row(_digest)
+    file: str = _row(_digest)
+    risk: str = _row(_maybe_name, default="")
     person: str = _row(_maybe_person, default="")
     reason: str = _row(_note, default="")
+    digest: str = _row(_maybe_digest, default="")
+    approval: Mapping[str, Any] | None = _row(_said, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

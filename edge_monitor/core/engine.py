@@ -13,6 +13,7 @@ from .checks.temporal import reset
 from .memory import views
 from .plan import Plan
 from .samples import FLAG_END, NEVER, SAMPLE, TRANSITION, UNSEEN, Cause, Verdict
+from .state import SIGNAL_STATE
 
 _NO_ITEMS = np.empty(0, SAMPLE)
 _NO_ROWS = np.empty(0, TRANSITION)
@@ -45,16 +46,32 @@ class Engine:
         self.plan = plan
         self._plan, size = plan.buffer()
         self._state = np.zeros(size // 8, np.int64).view(np.uint8)
-        self._memory = memory = views(self._plan, self._state)
-        signals, checks = memory.signals, memory.states
-        self._out = np.zeros(4 * (2 * len(signals) + 3 * len(checks) + 4) + 1024, TRANSITION)
+        self.memory = views(self._plan, self._state)  #: the state as arrays: for what puts another state into it
+        self._out = np.zeros(4 * (2 * len(plan.signals) + 3 * len(plan.checks) + 4) + 1024, TRANSITION)
         self.variant = Variant(len(plan.nodes) > 0, plan.pool > 0, plan.vectors)
         self._formulas, self._detectors, self._vectors = (1 if one else None for one in self.variant)
+        self.begin()
+
+    def begin(self) -> None:
+        """Put everything back to where nothing has come yet."""
+        self._state[:] = 0
+        memory = self.memory
         memory.head["now"] = memory.head["first"] = UNSEEN
         memory.head["next"] = NEVER
-        signals["deadline"] = NEVER
-        signals["cause"] = signals["shown_cause"] = Cause.NEVER_RECEIVED
-        signals["value"] = signals["shown"] = np.nan
+        self._begin_signals(np.arange(len(memory.signals)))
+        self.begin_checks()
+
+    def begin_checks(self) -> None:
+        """Put checks, formulas and derived signals back to where nothing has come yet; signals that have a topic stay."""
+        memory = self.memory
+        derived = memory.derived["signal"]
+        for array in (memory.states, memory.node_states, memory.ring, memory.pool):
+            array[:] = np.zeros(1, array.dtype)
+        self._begin_signals(derived)
+        memory.wakes[:] = NEVER
+        for node in memory.node_states:
+            _reset(node)
+        checks = memory.states
         for name in ("fail_since", "pass_since", "t_changed", "n0", "n2", "worst_t"):
             checks[name] = UNSEEN
         checks["due"] = checks["wake"] = NEVER
@@ -64,9 +81,13 @@ class Engine:
         checks["worst"] = np.inf
         for name in ("margin", "value", "limit", "x0", "x1"):
             checks[name] = np.nan
-        memory.wakes[:] = NEVER
-        for node in memory.node_states:
-            _reset(node)
+
+    def _begin_signals(self, which: np.ndarray) -> None:
+        rows = np.zeros(len(which), SIGNAL_STATE)
+        rows["deadline"] = NEVER
+        rows["cause"] = rows["shown_cause"] = Cause.NEVER_RECEIVED
+        rows["value"] = rows["shown"] = np.nan
+        self.memory.signals[which] = rows
 
     def advance(self, items: np.ndarray = _NO_ITEMS, until: int | None = None) -> np.ndarray:
         """Take ``items`` ((n,) SAMPLE, in order), then let time pass up to ``until`` (ns).
@@ -120,19 +141,19 @@ class Engine:
     @property
     def head(self) -> np.void:
         """The stream as a whole: a read-only row of ``HEAD``."""
-        row: np.void = self._memory.head[0].copy()
+        row: np.void = self.memory.head[0].copy()
         return row
 
     @property
     def checks(self) -> np.ndarray:
         """(c,) CHECK_STATE: a copy of what each check holds now."""
-        rows: np.ndarray = self._memory.states.copy()
+        rows: np.ndarray = self.memory.states.copy()
         return rows
 
     @property
     def signals(self) -> np.ndarray:
         """(s,) SIGNAL_STATE: a copy of what each signal holds now."""
-        rows: np.ndarray = self._memory.signals.copy()
+        rows: np.ndarray = self.memory.signals.copy()
         return rows
 
 

@@ -6,7 +6,7 @@ A pure machine in event time (SEMANTICS §4): it sees transitions, one instant a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -110,6 +110,14 @@ def kleene(node: Criterion, verdicts: dict[str, Verdict]) -> Verdict:
     return Verdict.UNKNOWN
 
 
+def passing_since(node: Criterion, passing: Mapping[str, int]) -> int | None:
+    """Since when an expression passes at the latest, ns; None where it does not. ``passing``: since when its checks do."""
+    if node.check:
+        return passing.get(node.check)
+    begun = sorted(t for child in node.children if (t := passing_since(child, passing)) is not None)
+    return begun[node.at_least - 1] if len(begun) >= node.at_least else None
+
+
 def criteria(node: Criterion) -> list[str]:
     """Names of the checks that an expression reads, in order, each once."""
     if node.check:
@@ -128,6 +136,7 @@ class _Gate:
         self.pass_since: int | None = None
         self.hold_since: int | None = None
         self.due: int | None = None
+        self.renewed = False  # it came with another envelope, and is judged at the switch
 
 
 class Gates:
@@ -156,6 +165,16 @@ class Gates:
         """Take the TRANSITION rows of one instant; answers the decisions up to and including it, in order."""
         t, decided = int(rows[0]["t_effective"]), int(rows[0]["t_decided"])
         decisions = self.advance(t, decided)
+        touched, jumped = self._take(rows, t)
+        for gate in self._gates:
+            if jumped or not touched.isdisjoint(gate.checks):
+                decision = self._evaluate(gate, t, decided, False)
+                if decision is not None:
+                    decisions.append(decision)
+        return decisions
+
+    def _take(self, rows: np.ndarray, t: int) -> tuple[set[str], bool]:
+        """Put verdicts in force; answers whose, and whether the clock jumped."""
         touched: set[str] = set()
         jumped = False
         for kind, row in zip(rows["kind"].tolist(), rows, strict=True):
@@ -169,12 +188,64 @@ class Gates:
                     name, Verdict(int(row["verdict"])), Cause(int(row["cause"])),
                     float(row["value"]), float(row["limit"]), float(row["margin"]), t,
                 )  # fmt: skip
+        return touched, jumped
+
+    def succeed(self, old: Gates, kept: Collection[str], t: int) -> list[Decision]:
+        """Go on at ``t`` (ns) from where ``old`` stands, the gates of the envelope before; :meth:`switch` must follow.
+
+        ``kept``: checks that are the same in both. A waiver goes on where its check, severity included, is the same; one
+        that does not is withdrawn. Answers the NO_GO of gates that are no more.
+        """
+        self._reasons |= {name: reason for name, reason in old._reasons.items() if name in self._reasons}
+        for waiver in old._waivers:
+            gates = tuple(gate.spec.name for gate in self._gates if waiver.check in gate.checks)
+            gates = tuple(name for name in waiver.gates if name in gates)
+            same = self._severities.get(waiver.check) == old._severities.get(waiver.check)
+            if waiver.check in kept and same and gates:
+                self._waivers.append(replace(waiver, gates=gates))
+            else:
+                self._changes.append(WaiverChange("withdrawn", waiver, t, t, reason="another envelope is in force"))
+        were = {gate.spec.name: gate for gate in old._gates}
         for gate in self._gates:
-            if jumped or not touched.isdisjoint(gate.checks):
-                decision = self._evaluate(gate, t, decided, False)
+            was = were.pop(gate.spec.name, None)
+            if was is None:
+                gate.renewed = True
+                continue
+            gate.go, gate.hold_since = was.go, was.hold_since
+            gate.renewed = was.spec != gate.spec or not set(gate.checks) <= set(kept)
+            gate.renewed |= self.waivers(gate.spec.name) != old.waivers(gate.spec.name)
+            if not gate.renewed:
+                gate.told, gate.pass_since, gate.due = was.told, was.pass_since, was.due
+        return [Decision(name, False, t, t, Verdict.UNKNOWN, old.reasons(name)) for name, was in were.items() if was.go]
+
+    def switch(self, rows: np.ndarray, t: int, checks: Iterable[Reason], since: Mapping[str, int]) -> list[Decision]:
+        """The instant ``t`` (ns) at which these gates begin to decide: TRANSITION rows of it, and what the checks that
+        are not the same say now; ``since`` when each check has said what it says.
+
+        A gate that was GO stays so where its criteria have passed for its ``go_after``; none becomes GO here. What else
+        passes now has passed since ``t``, and is GO after that at the earliest.
+        """
+        for reason in checks:
+            self._reasons[reason.check] = replace(reason, since=self._reasons[reason.check].since)
+        touched, _ = self._take(rows, t) if len(rows) else (set[str](), False)
+        decisions = []
+        for gate in self._gates:
+            if gate.renewed or not touched.isdisjoint(gate.checks):
+                if gate.renewed and gate.go:
+                    gate.go = gate.hold_since is None and self._has_passed(gate, t, since)
+                    gate.hold_since = None
+                decision = self._evaluate(gate, t, t, True, switching=True)
                 if decision is not None:
                     decisions.append(decision)
+            gate.renewed = False
         return decisions
+
+    def _has_passed(self, gate: _Gate, t: int, since: Mapping[str, int]) -> bool:
+        """Whether a gate's criteria have passed for its ``go_after`` at ``t``, as far as is known."""
+        passing = {name: since[name] for name in gate.checks if self._reasons[name].verdict == Verdict.PASS}
+        passing |= {waiver.check: waiver.granted for waiver in self.waivers(gate.spec.name)}
+        begun = passing_since(gate.spec.expression, passing)
+        return begun is not None and t - begun >= gate.spec.go_after
 
     def advance(self, until: int, decided: int, *, inclusive: bool = False) -> list[Decision]:
         """Let time pass: deadlines before ``until`` fire (at it too where ``inclusive``: the end of a stream)."""
@@ -223,6 +294,11 @@ class Gates:
         """What has become of waivers since this was last asked, in order of time."""
         changes, self._changes = self._changes, []
         return changes
+
+    @property
+    def all_waivers(self) -> tuple[Waiver, ...]:
+        """All waivers in force."""
+        return tuple(self._waivers)
 
     def waivers(self, gate: str) -> tuple[Waiver, ...]:
         """The waivers in force in ``gate``."""
@@ -311,7 +387,7 @@ class Gates:
             replace(waiver, granted=waiver.granted + step, expires=waiver.expires + step) for waiver in self._waivers
         ]
 
-    def _evaluate(self, gate: _Gate, t: int, decided: int, timer: bool) -> Decision | None:
+    def _evaluate(self, gate: _Gate, t: int, decided: int, timer: bool, *, switching: bool = False) -> Decision | None:
         verdicts = {name: self._reasons[name].verdict for name in gate.checks}
         verdicts |= {waiver.check: Verdict.PASS for waiver in self.waivers(gate.spec.name)}
         verdict = kleene(gate.spec.expression, verdicts)
@@ -321,8 +397,8 @@ class Gates:
             if gate.go:
                 return None
             gate.pass_since = t if gate.pass_since is None else gate.pass_since
-            if t - gate.pass_since < gate.spec.go_after:
-                gate.due = gate.pass_since + gate.spec.go_after
+            if switching or t - gate.pass_since < gate.spec.go_after:
+                gate.due = max(gate.pass_since + gate.spec.go_after, t + switching)
                 return None
             gate.go, gate.told = True, None
             return self._decide(gate, t, decided, verdict)

@@ -7,7 +7,7 @@ Nothing here is told to anybody: the rules that tell are :class:`~edge_monitor.c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from .authority import Command as InCommand
@@ -36,6 +36,15 @@ class HandoverState:
         self.pending: dict[str, tuple[Terms, str, int]] = {}  # id: terms, who accepted, due
         self.serial = 0
         self.ended: deque[str] = deque(maxlen=MOST_IDS)
+
+    def renew(self, spec: HandoverSpec, gates: Sequence[GateSpec], go: Mapping[str, bool]) -> None:
+        """Another envelope is in force, with this ``spec`` and these ``gates``; ``go``: which of them are. Deadlines that
+        have been set stay."""
+        self.spec = spec
+        fresh = {gate.name: Motion(go=go[gate.name], armed=go[gate.name]) for gate in gates if gate.demand}
+        self.motions = {name: self.motions.get(name, motion) for name, motion in fresh.items()}
+        self.mrm_after = {gate.name: gate.mrm_after for gate in gates}
+        self.needed = {name: go[name] for name in spec.gates}
 
     @property
     def due(self) -> int | None:

@@ -141,6 +141,10 @@ class Bins:
         added = np.array([row[1:] for row in rows], SAMPLE)
         return np.insert(samples, [row[0] for row in rows], added)
 
+    def succeed(self, old: Bins, there: Mapping[int, int]) -> None:
+        """Hold what ``old`` held, of equal bins; ``there``: its inputs by their indices, as they are here."""
+        self._held = [{there[signal]: held for signal, held in one.items()} for one in old._held]
+
     def _bin(self, number: int, spec: BinSpec, row: np.void) -> tuple[int, int, float]:
         t, cause, signal = int(row["t"]), int(row["flags"]) & FLAG_CAUSE, int(row["signal"])
         value = math.nan if cause else float(row["value"])

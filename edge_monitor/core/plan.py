@@ -41,6 +41,7 @@ class Plan:
     signal_specs: tuple[Signal, ...]
     check_specs: tuple[CheckSpec, ...]
     references: tuple[str, ...] = ()
+    derived_rings: tuple[tuple[int, int], ...] = ()  #: of each derived signal: start and length of its part of the ring
 
     @staticmethod
     def build(
@@ -101,12 +102,14 @@ class Plan:
 
         derived = _ordered([signal for signal in signals if signal.made_of])
         derived_rows = np.zeros(len(derived), DERIVED_ROW)
+        derived_rings: list[tuple[int, int]] = []
         for row, signal in zip(derived_rows, derived, strict=True):
             program = _derived_program(signal)
             row["signal"] = index[signal.name]
             row["node_start"], row["node_len"] = place(program, f"signal {signal.name}", ring)
             row["heard"] = row["node_len"] if signal.residual is None else 1  # the response
             signal_rows["role"][row["signal"]] |= ROLE_DERIVED
+            derived_rings.append((ring, program.ring))
             ring += program.ring
         check_rows = np.zeros(len(checks), CHECK_ROW)
         readers: list[list[int]] = [[] for _ in signals]
@@ -156,6 +159,7 @@ class Plan:
             tuple(signals),
             tuple(checks),
             tuple(references),
+            tuple(derived_rings),
         )
         for array in plan.arrays():
             array.setflags(write=False)

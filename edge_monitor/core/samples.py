@@ -46,6 +46,7 @@ ITEM_RESET_LATCH = 2  #: a command: ``signal`` holds the index of the check
 ITEM_SOURCE_STATUS = 3  #: a command: the signal's source has the cause in the low byte (``no_publisher``, ``qos``, …)
 ITEM_MISSION_END = 4  #: a command: the mission is over (clears ``on_mission_end`` latches)
 ITEM_SET_LATCH = 5  #: a command: ``signal`` holds the index of a check whose latch was set before a restart
+ITEM_RENEWED = 6  #: a command: the signals and checks that the state lists are new, and are told and evaluated
 
 FLAG_LATCHED = 1  #: of a transition: the check is latched
 FLAG_INSTANT_END = 2  #: of a transition: the last row of its instant; rows of one instant take effect together

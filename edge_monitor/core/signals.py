@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .formula.arx import Residual
 from .formula.term import Term
@@ -45,3 +45,8 @@ class Signal:
         """The signals that a derived signal is made of; none of one that has a topic."""
         made = self.expr or self.residual
         return () if made is None else made.signals()
+
+    @property
+    def meaning(self) -> Signal:
+        """The signal without what does not change its values: how long they count, and who watches them."""
+        return replace(self, max_age=None, watch="")

@@ -15,17 +15,19 @@ from ..journal.records import Record, decode_payload, decode_record
 
 KERNEL_BOOT = Path("/proc/sys/kernel/random/boot_id")
 LATCHES = ("latch.set", "latch.reset")
+ACTIVATED = "envelope.activated"
 
 
 @dataclass(frozen=True, slots=True)
 class History:
     """``latches``: names of checks; ``told``: what a handover is rebuilt from; ``seen``: time of the last record, ns;
-    ``kernel_boot``: of the machine at the last start."""
+    ``kernel_boot``: of the machine at the last start; ``envelope``: version and digest of the one that was in force."""
 
     latches: tuple[str, ...] = ()
     told: tuple[tuple[str, int, dict[str, Any]], ...] = ()
     seen: int = 0
     kernel_boot: str = ""
+    envelope: tuple[int, str] = (0, "")
 
     def resume(self, decider: Decider, now: int) -> None:
         """Put back an open handover, before the first item; latches are commands of their own (:meth:`commands`)."""
@@ -57,6 +59,7 @@ def read_history(journal: Path) -> History:
     latches: list[tuple[str, str]] = []
     told: list[tuple[str, int, dict[str, Any]]] = []
     seen, boot = 0, ""
+    envelope = (0, "")
     with Reader(journal) as reader:
         for record, payload in _events(reader):
             if record.type in LATCHES:
@@ -66,15 +69,17 @@ def read_history(journal: Path) -> History:
                 if told:
                     payload = {"seen_ns": seen, "same_boot": bool(boot) and started == boot}
                 boot = started
+            if record.type == ACTIVATED:
+                envelope = int(payload.get("envelope_version", 0)), str(payload.get("envelope_digest", ""))
             if record.type in READ and (told or record.type != "monitor.started"):
                 told.append((record.type, record.t_effective, payload))
             seen = record.t_decided
-    return History(standing_latches(latches), tuple(told), seen, boot)
+    return History(standing_latches(latches), tuple(told), seen, boot, envelope)
 
 
 def _events(reader: Reader) -> Iterator[tuple[Record, dict[str, Any]]]:
     """Records whose payloads are there; an erased one tells nothing."""
     for row in reader.rows():
         record = decode_record(row.record)
-        wanted = record.type in READ or record.type in LATCHES
+        wanted = record.type in READ or record.type in (*LATCHES, ACTIVATED)
         yield record, decode_payload(row.payload) if wanted and row.payload is not None else {}

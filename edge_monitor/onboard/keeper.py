@@ -162,6 +162,11 @@ class Keeper:
             )
         return self.turn(max(now, self._again))
 
+    def renew(self, spec: BlackBoxSpec) -> None:
+        """Another envelope says what is kept, from here on."""
+        self.spec = spec
+        self._windows.before, self._windows.after = spec.before, spec.after
+
     def close(self, durable: list[int], patience: float = 5.0) -> None:
         """The journal is closed, and holds what ``durable`` stands for: give everything back."""
         self.durable(durable)

@@ -17,8 +17,10 @@ import zmq
 
 from ..core.commands import Command
 from ..core.messages import Damage
+from ..envelope import Envelope
 from ..errors import UsageError
-from ..events import Event
+from ..events import Event, from_rejection
+from ..journal import Digests
 from ..journaling import at_once, entry
 from ..reexecution import BESIDE
 from ..runtime import Monitor
@@ -32,6 +34,7 @@ from .keeper import Keeper
 from .own_signals import OwnState, own_batch, own_channel
 from .publication import Publication
 from .raw_recorder import RawRecorder
+from .reloading import ACTIVE, REFUSED, SWITCHED, Job, Reloading
 from .scribe import Scribe
 
 #: A turn begins so long after the last one at the earliest: what comes in between is decided together.
@@ -102,6 +105,8 @@ class Onboard:
         self._monitored = {signal.topic for signal in monitor.envelope.signals}
         self._desk: Desk | None = None
         self._access: Access | None = None
+        self._reloading: Reloading | None = None
+        self._switched: Job | None = None  # its envelope is in force, and the journal does not hold that yet
         self._tell = tell
         self._notify = notify
         self._outputs = outputs
@@ -127,6 +132,16 @@ class Onboard:
         self._access = access
         for socket in access.sockets:
             self._poller.register(socket, zmq.POLLIN)
+
+    def renewing(
+        self,
+        reloading: Reloading,
+        digests: Callable[[Envelope], Digests],
+        also: Sequence[Callable[[Envelope], None]] = (),
+    ) -> None:
+        """Put in force what ``reloading`` has prepared; ``digests``: what records bear under an envelope; ``also``: who else
+        must know which one is."""
+        self._reloading, self._digests, self._also_renewed = reloading, digests, also
 
     def wake(self) -> None:
         """Let the loop turn soon; any thread may call it."""
@@ -178,8 +193,12 @@ class Onboard:
         if self._desk is not None:
             self._desk.serve(now)
         self._hand_out(self.monitor.until(now), now)
+        if self._reloading is not None and (job := self._reloading.attend()) is not None:
+            self._reload(job, self._reloading, now)
         durable = self.scribe.durable()
         self.publication.durable(durable, now)
+        if self._switched is not None and not self.publication.activating:
+            self._switched.phase, self._switched = ACTIVE, None
         if self._desk is not None:
             self._desk.settle(durable)
         if self._keeper is not None:
@@ -225,6 +244,7 @@ class Onboard:
                 "durable": health.durable,
                 "head": health.head,
             },
+            **({"reload": self._reloading.status()} if self._reloading is not None else {}),
             **({"incidents": self._keeper.status()} if self._keeper is not None else {}),
             **({"raw": self._raw.status()} if self._raw is not None else {}),
             "source": {"lost": self._source.lost},
@@ -235,6 +255,29 @@ class Onboard:
         """Carry out a command; answers the tickets of its events, and why it was not carried out."""
         found, refused = self.monitor.command(order)
         return self._hand_out(found, now), refused
+
+    def _reload(self, job: Job, reloading: Reloading, now: int) -> None:
+        """Put an envelope in force, or write down why it is not."""
+        if job.prepared is None:
+            self.announce(from_rejection(job.reasons, job.which, self.monitor.envelope.id, now), now)
+            return
+        found, refused = self.monitor.reload(job.prepared, replace(job.order, t=now))
+        if refused:
+            reasons = found[-1].payload["reasons"] if found else []
+            job.reject([(r["code"], r["message"]) for r in reasons] or [("refused", refused)], REFUSED)
+        else:
+            envelope, approval = self.monitor.envelope, job.approval
+            reloading.unapproved = approval is not None and approval.unapproved
+            self.publication.renew(now, unapproved=reloading.unapproved)
+            self.scribe.digests = self._digests(envelope)
+            self._source.renew(reloading.wanted(envelope))
+            self._monitored = {signal.topic for signal in envelope.signals}
+            for renew in self._also_renewed:
+                renew(envelope)
+            if self._keeper is not None:
+                self._keeper.renew(envelope.black_box)
+            job.phase, self._switched = SWITCHED, job
+        self._hand_out(found, now)
 
     def announce(self, event: Event, now: int) -> int | None:
         """Journal and publish an event that is the process's own, no decision; answers its ticket."""

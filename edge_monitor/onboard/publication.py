@@ -12,7 +12,9 @@ from typing import Any
 
 import msgspec
 
+from .. import events
 from ..decider import Decider
+from ..envelope import Envelope
 from ..events import Event
 from ..outputs.wire import (
     HEARTBEAT_TOPIC,
@@ -26,6 +28,7 @@ from ..outputs.wire import (
 PERIOD_NS = 100_000_000  #: between heartbeats
 STATE_NS = 1_000_000_000  #: between states, where nothing changes
 QUICK_STATE_NS = 50_000_000  #: and where something does: a storm of changes is a few states
+CHECK_COLUMNS = ("verdict", "cause", "margin", "value", "limit", "latched")
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -36,7 +39,6 @@ class _Gate:
     lease_ns: int
     go: bool = False
     ticket: int | None = None
-    waived: bool = False
 
 
 class Publication:
@@ -57,14 +59,40 @@ class Publication:
         self._decider = decider
         self._unapproved, self._simulated = unapproved, simulated
         self._bench = unapproved or simulated
+        self._digest = bytes.fromhex(decider.envelope.digest)  #: that messages bear
+        self._activating: int | None = None  # ticket of the event since which another is in force
         self._seq = 0
         self._gates = {gate.name: _Gate(gate.lease) for gate in decider.envelope.gates}
         self._withheld = ""
         self._next_beat = 0
         self._next_state = self._last_state = 0
-        envelope = decider.envelope
-        names = {"checks": [c.name for c in envelope.checks], "signals": [s.name for s in envelope.signals]}
-        self._names = _encode(names)
+        self._names = _named(decider.envelope)
+
+    def renew(self, now: int, *, unapproved: bool) -> None:
+        """The decider has another envelope. Gates that stay GO are told under the old one's digest until the journal holds
+        the event ``envelope.activated``, which comes next; a gate that is no more is NO_GO at once."""
+        old, self._gates = self._gates, {}
+        for gate in self._decider.envelope.gates:
+            was = old.pop(gate.name, None)
+            self._gates[gate.name] = _Gate(gate.lease)
+            if was is not None:
+                shorter = min(was.lease_ns, gate.lease)
+                self._gates[gate.name] = _Gate(shorter, was.go, was.ticket)
+        for name, gone in old.items():
+            gone.go = False
+            self._send_lease(name, gone, now)
+        self._unapproved = unapproved
+        self._names = _named(self._decider.envelope)
+
+    def _activate(self, now: int) -> None:
+        """From here on messages bear the digest of the envelope in force."""
+        envelope = self._decider.envelope
+        self._activating = None
+        self._digest = bytes.fromhex(envelope.digest)
+        self._bench = self._unapproved or self._simulated
+        for gate in envelope.gates:
+            self._gates[gate.name].lease_ns = gate.lease
+        self._leases(now)
 
     @property
     def gates(self) -> tuple[str, ...]:
@@ -75,6 +103,11 @@ class Publication:
     def withheld(self) -> str:
         """Why no GO is given whatever the gates say; empty where that is not so."""
         return self._withheld
+
+    @property
+    def activating(self) -> bool:
+        """Whether another envelope is in force, and the journal does not hold that yet."""
+        return self._activating is not None
 
     def withhold(self, why: str, now: int) -> None:
         """Give no GO for as long as ``why`` is not empty; takes effect at once."""
@@ -90,7 +123,12 @@ class Publication:
             self._lease(event.subject, now)
         elif gate is not None and event.type == "gate.go":
             gate.go, gate.ticket = False, ticket  # without a ticket it is never durable, and stays NO_GO
-            gate.waived = bool(self._decider.gates.waivers(event.subject))
+        elif event.type == "envelope.activated":
+            self._activating = ticket
+            if ticket is None:  # no event will ever say which envelope these were decided by
+                for one in self._gates.values():
+                    one.go, one.ticket = False, None
+                self._activate(now)
         body = _encode(event.document())
         self._send([f"event/{event.type}".encode(), body])
         if gate is not None:
@@ -100,6 +138,8 @@ class Publication:
     def durable(self, tickets: list[int], now: int) -> None:
         """The journal holds what these tickets stand for: GOs among them are given."""
         done = set(tickets)
+        if self._activating in done:
+            self._activate(now)
         for name, gate in self._gates.items():
             if gate.ticket in done:
                 gate.go, gate.ticket = True, None
@@ -111,9 +151,8 @@ class Publication:
             return False
         self._next_beat = max(self._next_beat + PERIOD_NS, now + PERIOD_NS // 2)
         self._seq += 1
-        envelope = bytes.fromhex(self._decider.envelope.digest)
         period = PERIOD_NS // 1_000_000
-        beat = Heartbeat(self._boot, self._seq, now, envelope, period, self._bench)
+        beat = Heartbeat(self._boot, self._seq, now, self._digest, period, self._bench)
         self._send([HEARTBEAT_TOPIC, encode_heartbeat(beat)])
         self._leases(now)
         return True
@@ -134,6 +173,8 @@ class Publication:
                 "clock": "simulated" if self._simulated else "boottime",
                 "envelope": {
                     "id": self._decider.envelope.id,
+                    "version": self._decider.envelope.version,
+                    "risk": self._decider.envelope.risk,
                     "digest": self._decider.envelope.digest,
                     "approved": not self._unapproved,
                 },
@@ -142,7 +183,8 @@ class Publication:
                 "handover": None if self._decider.handover is None else self._decider.handover.status(),
                 "authority": None if authority is None else [authority.command.decision, authority.command.execution],
                 "names": msgspec.Raw(self._names),
-                "checks": {name: checks[name].tolist() for name in ("verdict", "cause", "margin", "value", "limit")},
+                "waivers": [events.waiver(one) for one in self._decider.gates.all_waivers],
+                "checks": {name: checks[name].tolist() for name in CHECK_COLUMNS},
                 "signals": {name: signals[name].tolist() for name in ("cause", "value", "t", "count")},
                 **beside,
             }
@@ -152,7 +194,10 @@ class Publication:
 
     def answer(self, gate: str) -> dict[str, Any]:
         """What a gate says to whoever asks now: the published decision, and every reason."""
-        state = self._gates[gate]
+        state = self._gates.get(gate)
+        if state is None:
+            cause = "the envelope has no such gate"
+            return {"gate": gate, "decision": "NO_GO", "cause": cause, "lease_ns": 0, "reasons": []}
         go = state.go and not self._withheld
         why = "" if go else self._withheld or ("waits for the journal" if state.ticket is not None else "")
         return {
@@ -188,11 +233,26 @@ class Publication:
             self._lease(name, now)
 
     def _lease(self, name: str, now: int) -> None:
-        gate = self._gates[name]
+        self._send_lease(name, self._gates[name], now)
+
+    def _send_lease(self, name: str, gate: _Gate, now: int) -> None:
         go = gate.go and not self._withheld
         self._seq += 1
         lease = Lease(
-            self._boot, self._seq, now, bytes.fromhex(self._decider.envelope.digest), name, go,
-            gate.lease_ns if go else 0, self._bench, go and gate.waived,
+            self._boot, self._seq, now, self._digest, name, go,
+            gate.lease_ns if go else 0, self._bench, go and bool(self._decider.gates.waivers(name)),
         )  # fmt: skip
         self._send([lease_topic(name), encode_lease(lease)])
+
+
+def _named(envelope: Envelope) -> bytes:
+    """Names, units and severities, in the order of the state's columns, as MessagePack."""
+    return _encode(
+        {
+            "checks": [check.name for check in envelope.checks],
+            "severities": [check.severity for check in envelope.checks],
+            "units": [check.unit for check in envelope.checks],
+            "signals": [signal.name for signal in envelope.signals],
+            "signal_units": [signal.unit for signal in envelope.signals],
+        }
+    )

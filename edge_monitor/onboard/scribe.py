@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ..errors import EdgeMonitorError, UsageError
-from ..journal import Entry, Journal, Severity
+from ..journal import Digests, Entry, Journal, Severity
 from ..journal.writer import GROUP, JournalError
 
 #: What does not ask for a commit of its own waits at most so long for company, seconds.
@@ -43,6 +43,7 @@ class _Item:
     entry: Entry
     ticket: int
     t: int
+    digests: Digests | None = None
 
 
 class Scribe:
@@ -65,6 +66,8 @@ class Scribe:
         failed.
         """
         self._opened = opened
+        self.digests: Digests | None = None  #: what is active, for entries that are put from here on; None: as opened
+        self._active: Digests | None = None
         self.capacity = capacity
         self._reserve = reserve
         self._before = before
@@ -99,7 +102,7 @@ class Scribe:
                 return None
             ticket = self._next
             self._next += 1
-            self._queue.append(_Item(entry, ticket, t))
+            self._queue.append(_Item(entry, ticket, t, self.digests))
             self._lock.notify()
             return ticket
 
@@ -160,6 +163,7 @@ class Scribe:
     def _open(self) -> Journal:
         """Open the journal; what had been appended and turns out to be there is durable, the rest is queued again."""
         journal = self._opened()
+        self._active = None
         with self._lock:
             there = [item for item, sequence in self._written if sequence < journal.size]
             self._queue.extendleft(reversed([item for item, sequence in self._written if sequence >= journal.size]))
@@ -221,6 +225,9 @@ class Scribe:
 
     def _append(self, journal: Journal, item: _Item) -> bool:
         """Append one; False for what no record can hold: it would be in the way of all that follow."""
+        if item.digests is not None and item.digests is not self._active:
+            self._active = item.digests
+            journal.set_digests(item.digests)
         try:
             journal.append(_unhurried(item.entry))
         except UsageError as error:

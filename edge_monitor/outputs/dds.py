@@ -7,6 +7,7 @@ a completed turn only, and their writers promise to: a monitor that hangs is see
 from __future__ import annotations
 
 from ..dds.entities import Participant, Qos, Writer
+from ..envelope import Envelope
 from ..ros.encoding import Encoder
 from ..ros.names import dds_topic, dds_type
 from .ros_reports import RosReports
@@ -23,17 +24,22 @@ class DdsOutput:
 
     def __init__(self, participant: Participant, reports: RosReports, namespace: str = "") -> None:
         """``participant``: whoever made it closes it. Raises ``ConfigError``."""
+        self._participant = participant
         self._reports = reports
         self._encoder = Encoder()
         self._base = "/".join(part for part in (namespace.strip("/"), "edge_monitor") if part)
         self._writers: dict[str, tuple[Writer, str]] = {}
         self.failed = 0  #: messages that could not be written
-        for gate in reports.gates:
-            self._open(participant, f"decision/{gate}", "edge_monitor_msgs/msg/Decision", DECISION)
-        self._open(participant, "state", "edge_monitor_msgs/msg/MonitorState", STATE)
-        self._open(participant, "events", "edge_monitor_msgs/msg/Transition", EVENTS)
-        self._open(participant, "handovers", "edge_monitor_msgs/msg/Handover", EVENTS)
-        self._open(participant, "/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", DIAGNOSTICS)
+        self._open_gates()
+        self._open("state", "edge_monitor_msgs/msg/MonitorState", STATE)
+        self._open("events", "edge_monitor_msgs/msg/Transition", EVENTS)
+        self._open("handovers", "edge_monitor_msgs/msg/Handover", EVENTS)
+        self._open("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", DIAGNOSTICS)
+
+    def renew(self, envelope: Envelope) -> None:
+        """From here on, what is published is of this envelope. Raises ``ConfigError``."""
+        self._reports.renew(envelope)
+        self._open_gates()
 
     def send(self, parts: list[bytes]) -> None:
         """Publish what the parts of a message say; never waits."""
@@ -42,7 +48,12 @@ class DdsOutput:
             if not writer.write(self._encoder.encode(type_name, report.message)):
                 self.failed += 1
 
-    def _open(self, participant: Participant, topic: str, type_name: str, qos: Qos) -> None:
+    def _open_gates(self) -> None:
+        for topic in (f"decision/{gate}" for gate in self._reports.gates):
+            if topic not in self._writers:
+                self._open(topic, "edge_monitor_msgs/msg/Decision", DECISION)
+
+    def _open(self, topic: str, type_name: str, qos: Qos) -> None:
         name = topic if topic.startswith("/") else f"{self._base}/{topic}"
-        writer = participant.writer(dds_topic(name), dds_type(type_name), qos, self._encoder.hash(type_name))
+        writer = self._participant.writer(dds_topic(name), dds_type(type_name), qos, self._encoder.hash(type_name))
         self._writers[topic] = writer, type_name

@@ -44,10 +44,16 @@ class RosReports:
         """``wall``: ns on the ROS clock; ``node``: what the monitor is called in diagnostics."""
         self._wall = wall
         self._node = node
+        self._decisions: dict[str, Plain] = {}
+        self._told = 0  # when diagnostics were told, ns on the wall clock
+        self.renew(envelope)
+
+    def renew(self, envelope: Envelope) -> None:
+        """From here on, what is published is of this envelope."""
         self._id, self._vehicle = envelope.id, envelope.vehicle
         self._specs = {spec.name: spec for spec in envelope.checks}
-        self._decisions: dict[str, Plain] = {gate.name: _empty_decision(gate.name) for gate in envelope.gates}
-        self._told = 0  # when diagnostics were told, ns on the wall clock
+        names = [gate.name for gate in envelope.gates]
+        self._decisions = {name: self._decisions.get(name) or _empty_decision(name) for name in names}
         self._levels: list[int] = []
 
     @property

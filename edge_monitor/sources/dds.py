@@ -163,6 +163,14 @@ class DdsSource:
         found, self._status = self._status, []
         return found
 
+    def unable(self, wanted: Sequence[Wanted]) -> set[str]:
+        """Topics that it can't begin to read, or read in another way, while it runs."""
+        read = {name: one.wanted for name, one in self._subscriptions.items()}
+        return {one.topic for one in wanted if read.get(one.topic) != one}
+
+    def renew(self, wanted: Sequence[Wanted]) -> None:
+        """What is read stays; what it is :meth:`unable` to read is not begun."""
+
     @property
     def lost(self) -> int:
         """Messages that were dropped or lost, in all."""

@@ -92,8 +92,7 @@ class Link:
                 self.socket.curve_serverkey = endpoint.server_key.encode()
         if endpoint.kind == "sub":
             for topic in topics:
-                self.socket.subscribe(topic.removeprefix("/"))
-                self.socket.subscribe("/" + topic.removeprefix("/"))
+                self.read(topic.removeprefix("/"))
         self._monitor = self.socket.get_monitor_socket(_EVENTS)
         try:
             if endpoint.bind:
@@ -106,6 +105,18 @@ class Link:
             raise ConfigError(
                 f"{endpoint.address}: cannot {verb} it ({error}): free the address or choose another"
             ) from None
+
+    def read(self, topic: str) -> None:
+        """Ask for a topic, given without a leading slash; who pushes sends what it wants."""
+        if self.endpoint.kind == "sub":
+            self.socket.subscribe(topic)
+            self.socket.subscribe("/" + topic)
+
+    def leave(self, topic: str) -> None:
+        """The contrary of :meth:`read`."""
+        if self.endpoint.kind == "sub":
+            self.socket.unsubscribe(topic)
+            self.socket.unsubscribe("/" + topic)
 
     def attend(self, now: int, chance: Callable[[], float]) -> None:
         """Take the news of handshakes, and connect again where that is due; ``now``: ns; ``chance``: within [0, 1)."""

@@ -13,6 +13,7 @@ from edge_monitor.core.messages import Batch, Channel, Damage
 from edge_monitor.core.samples import Cause
 
 from .topics import Counts, Status
+from .wanted import Wanted
 
 Item = Channel | Batch | Damage
 
@@ -40,7 +41,13 @@ class LiveSource(Protocol):
 
     @property
     def counts(self) -> Mapping[str, Counts]:
-        """What came on each topic that is read, by its name; the names stay the same."""
+        """What came on each topic that is read, by its name; the names stay the same until :meth:`renew`."""
+
+    def unable(self, wanted: Sequence[Wanted]) -> set[str]:
+        """Topics among those wanted that it can't bring without being opened anew."""
+
+    def renew(self, wanted: Sequence[Wanted]) -> None:
+        """Read these topics from here on, as far as it can; what else it read need not come any more."""
 
     def describe(self) -> list[str]:
         """A line for each address: what is known of the other end."""
@@ -118,6 +125,17 @@ class Combined:
                 before = found.get(topic, Counts())
                 found[topic] = Counts(*(a + b for a, b in zip(astuple(before), astuple(counts), strict=True)))
         return found
+
+    def unable(self, wanted: Sequence[Wanted]) -> set[str]:
+        """Topics that none of the sources can bring without being opened anew."""
+        return set.intersection(*(source.unable(wanted) for source in self._sources))
+
+    def renew(self, wanted: Sequence[Wanted]) -> None:
+        """Read these topics from here on, each source those that it can."""
+        for index, source in enumerate(self._sources):
+            source.renew(wanted)
+            for topic in source.counts:
+                self._said.setdefault(topic, {}).setdefault(index, Cause.NONE)
 
     def describe(self) -> list[str]:
         """A line for each address of each source."""

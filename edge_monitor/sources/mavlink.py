@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from edge_monitor.mavlink.statustext import PIECE_SIZE, Texts
 
 from .senders import Sender
 from .topics import SECOND, Counts, Limits, Status, Topic
+from .wanted import Wanted as WantedTopic
 
 __all__ = ["MavlinkSource"]
 
@@ -116,6 +117,14 @@ class MavlinkSource:
         """Changes in what holds for whole topics since the last call, to be taken at :attr:`now`."""
         found, self._status = self._status, []
         return found
+
+    def unable(self, wanted: Sequence[WantedTopic]) -> set[str]:
+        """Topics that it can't begin to read while it runs."""
+        read = {topic.name for topic in self._topics}
+        return {one.topic for one in wanted if one.topic not in read}
+
+    def renew(self, wanted: Sequence[WantedTopic]) -> None:
+        """What is read stays; what it is :meth:`unable` to read is not begun."""
 
     @property
     def lost(self) -> int:

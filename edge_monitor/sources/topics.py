@@ -51,8 +51,10 @@ class Topic:
     back as a whole meanwhile: thinned out, it would deceive windows and rates, so that unknown is the truth about it.
     """
 
-    def __init__(self, name: str, limits: Limits) -> None:
+    def __init__(self, name: str, limits: Limits, begun: int = 0) -> None:
+        """``begun``: since when it is read, ns; 0: as long as its source."""
         self.name = name
+        self.begun = begun
         self.counts = Counts()
         self.cause = Cause.NONE
         self.held = False

@@ -21,6 +21,7 @@ from .curve import PUBLISH, Curve, Gatekeeper, Refusal
 from .frames import STAMPED, FrameError, Streams, stamp_of
 from .links import Endpoint, Link
 from .topics import Counts, Limits, Status, Topic
+from .wanted import Wanted
 
 __all__ = ["Curve", "Endpoint", "Limits", "Status", "ZmqSource"]
 
@@ -135,6 +136,26 @@ class ZmqSource:
     def refusals(self) -> list[Refusal]:
         """Keys that were refused since the last call; of one key the first time, the tenth, the hundredth…"""
         return self._keeper.refusals() if self._keeper is not None else []
+
+    def unable(self, wanted: Sequence[Wanted]) -> set[str]:
+        """Topics that it can't begin to read while it runs: none, if there is anything to read from."""
+        return set() if self._links else {one.topic for one in wanted if one.topic.encode() not in self._topics}
+
+    def renew(self, wanted: Sequence[Wanted]) -> None:
+        """Read these topics from here on, and no others."""
+        now = self._tick()
+        names = {one.topic.removeprefix("/"): one.topic for one in wanted}
+        for topic in self._each_topic():
+            bare = topic.name.removeprefix("/")
+            if names.pop(bare, None) is None:
+                del self._topics[bare.encode()], self._topics[b"/" + bare.encode()]
+                for link in self._links:
+                    link.leave(bare)
+        for bare, name in names.items():
+            topic = Topic(name, self.limits, now)
+            self._topics[bare.encode()] = self._topics[b"/" + bare.encode()] = topic
+            for link in self._links:
+                link.read(bare)
 
     @property
     def lost(self) -> int:
@@ -260,8 +281,12 @@ class ZmqSource:
                 status, lost = healed
                 self._tell(status)
                 self._damage.append(Damage(topic.name, "dropped or lost on the way", now, lost, topics=(topic.name,)))
-            if not topic.heard and topic.cause == Cause.NONE and now - self._begun >= self.limits.grace:
-                seconds = (now - self._begun) / 1e9
+            if (
+                not topic.heard
+                and topic.cause == Cause.NONE
+                and now - max(self._begun, topic.begun) >= self.limits.grace
+            ):
+                seconds = (now - max(self._begun, topic.begun)) / 1e9
                 self._tell(topic.absent(f"nothing came in {seconds:.0f} s; {'; '.join(self.describe())}"))
 
     def _tell(self, status: Status | None) -> None:

@@ -64,6 +64,7 @@ class Kind(IntEnum):
     DAMAGE = 6  #: MessagePack: a part of the input that could not be read
     COMMAND = 7  #: MessagePack: what a person or program asked for
     FINISH = 8  #: the stream ends
+    HISTORY = 9  #: int64, int64, SAMPLE rows: what the next command puts in force is judged by
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,20 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from ..core.commands import Command
+from ..core.commands import Command, ReloadEnvelope
 from ..core.layout import Extractor
 from ..core.layout.text import TextTable
 from ..core.messages import Damage
 from ..core.samples import SAMPLE
+from ..core.transplant import History
 from ..decider import Decider
 from ..events import Event
+from ..succession import Successor
 from .format import Kind
 from .ring import Ring
 
 TIME = struct.Struct("<q")
+RANGE = struct.Struct("<qq")  #: of a history: its beginning, ns, and how many of its rows are its base
 #: A block is closed after so long, ns of the stream's time; and re-execution has to start so far back at most.
 BLOCK_NS = 30_000_000_000
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
@@ -45,9 +48,8 @@ class Recorder:
     def take(self, items: np.ndarray) -> list[Event]:
         """As the decider's."""
         found: list[Event] = []
-        most = self.ring.open_size // 4 // SAMPLE.itemsize
-        for at in range(0, len(items), most):
-            part = items[at : at + most]
+        for at in range(0, len(items), self.most_rows):
+            part = items[at : at + self.most_rows]
             self._write(Kind.ITEMS, part.tobytes())
             found += self.decider.take(part)
         return found
@@ -64,8 +66,26 @@ class Recorder:
 
     def command(self, order: Command) -> tuple[list[Event], str]:
         """As the decider's."""
+        if isinstance(order, ReloadEnvelope):
+            self._write_words()  # those of the new envelope among them
         self._write(Kind.COMMAND, _encode(order.payload()))
         return self.decider.command(order)
+
+    def offer(self, successor: Successor, history: History | None = None) -> None:
+        """As the decider's; the history is written down too."""
+        if history is not None:
+            self._write(Kind.HISTORY, pack_history(history))
+        self.decider.offer(successor, history)
+
+    def renew(self, extractor: Extractor) -> None:
+        """From here on ``extractor`` makes the items."""
+        self._extractor = extractor
+        self._told = (len(extractor.texts), -1)  # to be told before the next items
+
+    @property
+    def most_rows(self) -> int:
+        """Rows of a history that there is room for."""
+        return self.ring.open_size // 4 // SAMPLE.itemsize
 
     def finish(self) -> list[Event]:
         """As the decider's."""
@@ -77,12 +97,14 @@ class Recorder:
         if self.ring.room < len(payload) + self.ring.open_size // 4 or now - self.ring.begun > BLOCK_NS:
             self._turn()
         if kind == Kind.ITEMS:  # nothing else speaks of texts
-            told = self._known()
-            if told != self._told:
-                first = self._told[0]
-                self.ring.append(Kind.WORDS, _encode(self._words(first)), now)
-                self._told = told
+            self._write_words()
         self.ring.append(kind, payload, now)
+
+    def _write_words(self) -> None:
+        told = self._known()
+        if told != self._told:
+            self.ring.append(Kind.WORDS, _encode(self._words(self._told[0])), self.decider.now)
+            self._told = told
 
     def _turn(self) -> None:
         self._told = self._known()
@@ -113,4 +135,18 @@ class Words:
         for number, text in enumerate(texts, first):
             if self.texts.code(text.decode("utf-8", "surrogateescape")) != number:
                 raise ValueError(f"text {number} has another number here")
-        self._signals.update(signals)
+        self._signals = set(signals)
+
+
+def pack_history(history: History) -> bytes:
+    """The payload of a HISTORY entry."""
+    return RANGE.pack(history.t, len(history.base)) + history.base.tobytes() + history.items.tobytes()
+
+
+def unpack_history(payload: bytes) -> History:
+    """From :func:`pack_history`. Raises ``ValueError`` or ``struct.error``: it is none."""
+    t, base = RANGE.unpack_from(payload)
+    rows = np.frombuffer(payload[RANGE.size :], SAMPLE)
+    if not 0 <= base <= len(rows):
+        raise ValueError("a history has more rows in its base than in all")
+    return History(t, rows[:base], rows[base:])

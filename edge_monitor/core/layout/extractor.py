@@ -67,6 +67,20 @@ class Extractor:
         self._constants: dict[int, Mapping[str, float]] = {}
         self._names = {signal.name: index for index, signal in enumerate(signals)}
 
+    def renewed(self, signals: Sequence[Signal]) -> Extractor:
+        """An extractor of other signals with the same text table. Channels are to be added to it; see :meth:`succeed`."""
+        other = Extractor(signals)
+        other.texts = self.texts
+        return other
+
+    def succeed(self, old: Extractor) -> None:
+        """Know of signals that are the same what ``old`` has found out by now: whether they are numbers or texts."""
+        were = {signal.name: index for index, signal in enumerate(old.signals)}
+        for index, signal in enumerate(self.signals):
+            at = were.get(signal.name)
+            if at is not None and old.signals[at].meaning == signal.meaning:
+                self._ops["prim"][index] = old._ops["prim"][at]
+
     def add_channel(self, channel: Channel) -> list[Problem]:
         """Compile what the signals want of a channel; a channel with the same number is replaced.
 

@@ -13,6 +13,7 @@ import click
 from edge_monitor.errors import DamagedInputError, VerificationError
 
 if TYPE_CHECKING:
+    from edge_monitor.envelope import Envelope
     from edge_monitor.journal.records import Record
     from edge_monitor.reexecution import Report
     from edge_monitor.tape import Tape
@@ -24,31 +25,33 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.command(short_help="Run a black box's tape again, and hold every decision against the journal.")
 @click.argument("journal", type=FILE)
 @click.argument("tape", type=FILE)
-@click.option("--envelope", "-e", required=True, type=FILE, help="The envelope file that was active.")
-@click.option("--risk", help="Mission risk profile that was active; the envelope's own default otherwise.")
+@click.option(
+    "--envelope", "-e", "files", required=True, multiple=True, type=FILE,
+    help="The envelope file that was active; may repeat, where another was put in force during the run.",
+)  # fmt: skip
 @click.option(
     "--key", "keys", multiple=True, type=FILE, help="Public key (.pub) of who signed the journal; may repeat."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(journal: Path, tape: Path, envelope: Path, risk: str | None, keys: tuple[Path, ...], as_json: bool) -> int:
+def command(journal: Path, tape: Path, files: tuple[Path, ...], keys: tuple[Path, ...], as_json: bool) -> int:
     """Run TAPE again from its first state, and compare every event, state and digest with JOURNAL, bit for bit.
 
     With --key the journal is verified first: then nothing in TAPE or JOURNAL has to be believed. Exit code 5 when
     something differs, and where it differs first; 4 when a part of the tape is damaged and the rest is equal.
     """
-    from edge_monitor import envelope as envelopes
     from edge_monitor.journal import load_verifier_key
     from edge_monitor.journal.verify import verify
     from edge_monitor.reexecution import reexecute
     from edge_monitor.tape import read
 
-    loaded = envelopes.load(envelope, risk=risk)
+    for file in files:
+        envelope(file, None)  # its mistakes come first
     if keys:
         checked = verify(journal, [load_verifier_key(key) for key in keys])
         if not checked.ok:
             raise VerificationError(f"{journal}: does not verify; see 'edge-monitor journal verify {journal}'")
     found = read(tape)
-    report = reexecute(loaded, found, records(journal))
+    report = reexecute(lambda digest, risk: found_among(files, digest, risk), found, records(journal))
     if report.difference is None and not report.events and report.incident is None:
         raise DamagedInputError(f"{journal}: holds no event of this tape's run ({found.boot.hex()}); name its journal")
     beside = raw_beside(report, tape)
@@ -61,6 +64,19 @@ def command(journal: Path, tape: Path, envelope: Path, risk: str | None, keys: t
     if beside == CHANGED:
         return 5
     return 5 if report.difference is not None else 4 if report.damages else 0
+
+
+def envelope(file: Path, risk: str | None) -> Envelope:
+    """An envelope file under a risk profile."""
+    from edge_monitor import envelope as envelopes
+
+    return envelopes.load(file, risk=risk)
+
+
+def found_among(files: tuple[Path, ...], digest: str, risk: str) -> Envelope | None:
+    """The envelope with this digest among files, under a risk profile; None where it is none of them."""
+    file = next((file for file in files if envelope(file, None).digest == digest), None)
+    return None if file is None else envelope(file, risk)
 
 
 def records(journal: Path) -> Iterator[tuple[Record, dict[str, Any]]]:
