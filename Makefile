@@ -39,7 +39,7 @@ fuzz: $(STAMP) ## Cut and flip every recording (64 cuts, 256 flips each); 100,00
 	$(BIN)/python tests/fuzz_sockets.py --full
 	$(BIN)/python tests/fuzz_process.py --full
 
-crash: $(STAMP) ## Kill, cut the power, and let calls fail: 500 kills, every call, 12,000 states each of journal and tape
+crash: $(STAMP) ## Kill, cut the power, and let calls fail: 500 kills, every call, 12,000 states each of journal and tape, 60 restarts
 	$(BIN)/python tests/crash_matrix.py
 
 test-aarch64: $(STAMP) ## The same bits on an emulated aarch64 (root, debootstrap, qemu-user-static); makes build/aarch64

@@ -13,12 +13,13 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from crash import small_disk, strace, vfs
+from crash import read_only, small_disk, strace, vfs
 from crash.full_incidents import full_incidents
 from crash.incidents import kill_while_keeping
 from crash.injection import inject
 from crash.kills import kill_at_random
 from crash.power_loss import replay, survives
+from crash.restarts import restart
 from crash.strace import Call
 from crash.tape_states import after_power_loss, check, killed, recorded
 
@@ -81,6 +82,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=int(time.time()), help="printed; the same gives the same choices")
     parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--restarts", type=int, default=60, help="of the whole process")
     parser.add_argument("--states", type=int, default=12_000)
     parser.add_argument("--injections", type=int, default=None, help="a sample instead of every call")
     parser.add_argument("--only", help="one part, by its name in the output")
@@ -109,11 +111,13 @@ def main() -> int:
     part("power loss", strace.why_not(), lambda folder: power_loss(folder, given.states, seed), memory())
     part("with apsw", "", lambda folder: power_loss_vfs(folder, given.states, seed), memory())
     part("small disk", small_disk.why_not(), small_disk.small_disk)
+    part("read-only", read_only.why_not(), read_only.read_only)
     part("EIO, ENOSPC", strace.why_not(), lambda folder: inject(folder, given.injections, seed, with_tape=False))
     part("with a tape", strace.why_not(), lambda folder: inject(folder, given.injections, seed, with_tape=True))
     part("no room", small_disk.why_not(), full_incidents)
     part("incidents", "", kill_while_keeping, memory())
     part("kill -9", "", lambda folder: kill_at_random(folder, given.kills, seed))
+    part("restart", "", lambda folder: restart(folder, given.restarts, seed))
     return 0 if good else 1
 
 

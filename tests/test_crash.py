@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from crash import small_disk, strace, vfs
+from crash import read_only, small_disk, strace, vfs
 from crash.full_incidents import full_incidents
 from crash.incidents import kill_while_keeping
 from crash.injection import inject
 from crash.kills import kill_at_random
 from crash.power_loss import replay, survives
+from crash.restarts import restart
 from crash_matrix import memory, power_loss, power_loss_vfs, tape_states
 
 from edge_monitor.errors import ConfigError
@@ -39,6 +40,12 @@ def test_calls_that_fail(tmp_path: Path) -> None:
     """EIO or ENOSPC from any call stops the journal at most; it is opened anew, goes on, and nothing is lost or doubled."""
     found = inject(tmp_path, 5, SEED, with_tape=False)
     assert found.runs == 5 and found.stopped + found.refused > 0, found
+
+
+def test_the_process_is_active_again_soon(tmp_path: Path) -> None:
+    """Killed after it became active, the whole process is active again within 2 s (of processor time, on a busy machine)."""
+    found = restart(tmp_path, 3, SEED)
+    assert len(found.active_s) == 3 and found.records > 6, found
 
 
 @needs_strace
@@ -84,3 +91,9 @@ def test_killed_while_an_incident_is_kept(in_memory: Path) -> None:
     """Whichever call of the keeper was the last, the next start completes every window, and the journal names it."""
     found = kill_while_keeping(in_memory, range(2, 60, 7))
     assert found.kills >= 9 and found.incidents >= 9, found
+
+
+@pytest.mark.skipif(bool(read_only.why_not()), reason=f"not run: {read_only.why_not()}")
+def test_a_disk_that_becomes_read_only_under_a_writer(tmp_path: Path) -> None:
+    """An error of the file system makes the journal stop, nothing acknowledged is lost, and after a repair it goes on."""
+    read_only.read_only(tmp_path)

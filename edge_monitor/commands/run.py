@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import ConfigError, UsageError
+from ..onboard.quick_start import quick_start
 
 if TYPE_CHECKING:
     from ..curve_keys import Keys
@@ -124,36 +125,38 @@ def command(
     Ends cleanly on SIGTERM, SIGINT and after --for: every GO is revoked first. Exit code 3 when the envelope is not
     approved by a second person, unless --unapproved.
     """
-    from .. import envelope as envelopes
-    from ..envelope.approval import require
-    from ..onboard.black_box import BlackBox
-    from ..people import load as load_people
-    from ..sources.addresses import parse
+    with ExitStack() as stack, ExitStack() as start:
+        start.enter_context(quick_start())
+        from .. import envelope as envelopes
+        from ..envelope.approval import require
+        from ..onboard.black_box import BlackBox
+        from ..people import load as load_people
+        from ..sources.addresses import parse
 
-    loaded = envelopes.load(envelope, risk=risk)
-    for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    trusted = load_people(people) if people is not None else None
-    approval = require(loaded, trusted, time.time_ns(), unapproved)
-    addresses = [parse(text) for text in sources]
-    keys = curve_keys(curve_key, peers)
-    if tapes is None and (raw or latched or keep_all):
-        raise UsageError("--raw, --latched and --keep-all are parts of the black box: give its folder with --tapes")
-    black_box = None
-    if tapes is not None:
-        black_box = BlackBox(
-            tapes, tape_size << 20, keep_size << 20, keep_all, raw=raw, latched=latched, raw_size=raw_size << 20
-        )
-    sys.setswitchinterval(SWITCH_S)
-    stopping: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda caught, _: stopping.append(caught))
-    with ExitStack() as stack:
+        loaded = envelopes.load(envelope, risk=risk)
+        for warning in loaded.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        trusted = load_people(people) if people is not None else None
+        approval = require(loaded, trusted, time.time_ns(), unapproved)
+        addresses = [parse(text) for text in sources]
+        keys = curve_keys(curve_key, peers)
+        if tapes is None and (raw or latched or keep_all):
+            raise UsageError("--raw, --latched and --keep-all are parts of the black box: give its folder with --tapes")
+        black_box = None
+        if tapes is not None:
+            black_box = BlackBox(
+                tapes, tape_size << 20, keep_size << 20, keep_all, raw=raw, latched=latched, raw_size=raw_size << 20
+            )
+        sys.setswitchinterval(SWITCH_S)
+        stopping: list[int] = []
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda caught, _: stopping.append(caught))
         onboard = assemble(
             stack, loaded, approval, addresses, journal, key,
             black_box=black_box, publish=publish, control=control, keys=keys, plain=plain, people=trusted,
             messages=messages, tell=partial(_tell, jsonl=jsonl), sim_time=sim_time, stop=lambda: bool(stopping),
         )  # fmt: skip
+        start.close()
         if onboard is None:
             return 0
         end = None if seconds is None else time.monotonic() + seconds
@@ -282,8 +285,7 @@ def assemble(
         )
     active = Event("envelope.activated", envelope.id, 0, 0, "negligible", told, claim=envelope.claim)
     onboard.begin([active], history.commands(monitor.decider, clock()))
-    gc.collect()
-    gc.freeze()  # what has been made so far stays: the collector need not look at it again
+    gc.freeze()  # what has been made so far stays: the collector need not look at it, not even once
     notify("READY=1")
     return onboard
 

@@ -92,7 +92,7 @@ CALLED: tuple[tuple[Any, str], ...] = (
 class Model(BaseModel):
     """Base of all models: frozen, no unknown fields, no silent conversion of one type to another."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def doc(description: str, **more: Any) -> Any:

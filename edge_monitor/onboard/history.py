@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,14 @@ from ..core.commands import RestoreLatch, standing_latches
 from ..core.handover_history import READ, rebuild
 from ..decider import Decider
 from ..journal.reader import Reader
-from ..journal.records import Record, decode_payload, decode_record
+from ..journal.records import decode_payload, decode_record
 
 KERNEL_BOOT = Path("/proc/sys/kernel/random/boot_id")
 LATCHES = ("latch.set", "latch.reset")
 ACTIVATED = "envelope.activated"
+WANTED = frozenset((*READ, *LATCHES, ACTIVATED))
+#: What stands in the bytes of every record that is wanted: the beginnings of their types.
+MARKS = tuple(sorted({f"{kind.split('.')[0]}.".encode() for kind in WANTED} - {b"monitor."} | {b"monitor.started"}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +60,30 @@ def read_history(journal: Path) -> History:
         return History()
     latches: list[tuple[str, str]] = []
     told: list[tuple[str, int, dict[str, Any]]] = []
-    seen, boot = 0, ""
+    boot = ""
     envelope = (0, "")
     with Reader(journal) as reader:
-        for record, payload in _events(reader):
+        for row in reader.rows(holding=MARKS):
+            record = decode_record(row.record)
+            if record.type not in WANTED:
+                continue
+            # What has been erased tells nothing.
+            payload = decode_payload(row.payload) if row.payload is not None else {}
             if record.type in LATCHES:
                 latches.append((record.type, str(payload.get("subject", ""))))
             if record.type == "monitor.started":
                 started = payload.get("onboard", {}).get("kernel_boot", "")
                 if told:
-                    payload = {"seen_ns": seen, "same_boot": bool(boot) and started == boot}
+                    payload = {"seen_ns": _time(reader, row.seq - 1), "same_boot": bool(boot) and started == boot}
                 boot = started
             if record.type == ACTIVATED:
                 envelope = int(payload.get("envelope_version", 0)), str(payload.get("envelope_digest", ""))
             if record.type in READ and (told or record.type != "monitor.started"):
                 told.append((record.type, record.t_effective, payload))
-            seen = record.t_decided
+        seen = _time(reader, reader.size() - 1)
     return History(standing_latches(latches), tuple(told), seen, boot, envelope)
 
 
-def _events(reader: Reader) -> Iterator[tuple[Record, dict[str, Any]]]:
-    """Records whose payloads are there; an erased one tells nothing."""
-    for row in reader.rows():
-        record = decode_record(row.record)
-        wanted = record.type in READ or record.type in (*LATCHES, ACTIVATED)
-        yield record, decode_payload(row.payload) if wanted and row.payload is not None else {}
+def _time(reader: Reader, sequence: int) -> int:
+    """When record ``sequence`` was decided, ns; 0 where there is none."""
+    return next((decode_record(row.record).t_decided for row in reader.rows(sequence, sequence + 1)), 0)
