@@ -39,12 +39,12 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
 def test_calls_that_fail(tmp_path: Path) -> None:
     """EIO or ENOSPC from any call stops the journal at most; it is opened anew, goes on, and nothing is lost or doubled."""
     found = inject(tmp_path, 5, SEED, with_tape=False)
-    assert found.runs == 5 and found.stopped + found.refused > 0, found
+    assert found.runs == 5 + 2 and found.stopped >= 2, found
 
 
 def test_the_process_is_active_again_soon(tmp_path: Path) -> None:
-    """Killed after it became active, the whole process is active again within 2 s (of processor time, on a busy machine)."""
-    found = restart(tmp_path, 3, SEED)
+    """Killed after it became active, the whole process is active again for less than 2 s of a processor's time."""
+    found = restart(tmp_path, 3, SEED, in_company=True)
     assert len(found.active_s) == 3 and found.records > 6, found
 
 

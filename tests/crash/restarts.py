@@ -63,8 +63,11 @@ class Restarts:
         )
 
 
-def restart(folder: Path, count: int, seed: int) -> Restarts:
-    """Start the monitor, kill it at a random moment after it has become active, and start it anew, ``count`` times."""
+def restart(folder: Path, count: int, seed: int, *, in_company: bool = False) -> Restarts:
+    """Start the monitor, kill it at a random moment after it has become active, and start it anew, ``count`` times.
+
+    ``in_company``: other work runs beside it; then only the least processor time of a start is held against the limit.
+    """
     (folder / "live.yaml").write_text(ENVELOPE)
     make_key("robot", folder)
     chance, found = random.Random(seed), Restarts(cores=os.cpu_count() or 1)
@@ -80,9 +83,11 @@ def restart(folder: Path, count: int, seed: int) -> Restarts:
     assert report.ok, report.findings
     assert len(report.runs) == count + 1 and not any(run.ended for run in report.runs)
     found.records = report.records
-    if not found.busy:
-        assert max(found.active_s) < LONGEST_S, str(found)
-    assert statistics.median(found.cpu_s) < LONGEST_S, str(found)
+    if in_company:
+        assert min(found.cpu_s) < LONGEST_S, str(found)
+    else:
+        assert statistics.median(found.cpu_s) < LONGEST_S, str(found)
+        assert found.busy or max(found.active_s) < LONGEST_S, str(found)
     return found
 
 
