@@ -61,8 +61,9 @@ class Publisher(threading.Thread):
 class Process:
     """``edge-monitor run`` in a folder, over ipc sockets."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *more: str) -> None:
+        """``more``: arguments of ``edge-monitor run``."""
+        self.folder, self.more = folder, more
         (folder / "live.yaml").write_text(ENVELOPE)
         if not (folder / "robot.key").exists():
             make_key("robot", folder)
@@ -79,7 +80,7 @@ class Process:
                 BIN / "edge-monitor", "run", "-e", folder / "live.yaml", "--source", f"bind-pull:ipc://{folder}/in",
                 "--journal", folder / "journal.db", "--key", folder / "robot.key", "--tapes", folder / "tapes",
                 "--tape-size", "16", "--publish", f"ipc://{folder}/out", "--control", f"ipc://{folder}/ask",
-                "--unapproved", "--jsonl",
+                "--unapproved", "--jsonl", *self.more,
             ],
             stdout=(folder / "events.jsonl").open("a"), stderr=subprocess.PIPE, text=True,
         )  # fmt: skip

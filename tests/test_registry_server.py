@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections import deque
@@ -20,6 +21,7 @@ from edge_monitor.journal.verify import verify
 from edge_monitor.sync import wire
 from edge_monitor.sync.blobs import Blob, Shelf
 from edge_monitor.sync.enrolment import Token, _asked, enrol, load_link, statement
+from edge_monitor.sync.outbox import Outbox
 from edge_monitor.sync.uplink import Registry, Uplink
 from edge_registry.blobs import Blobs
 from edge_registry.ingest import Ingest
@@ -194,3 +196,34 @@ def test_files_follow_the_events_and_are_there_when_their_digest_holds(
     uplink.stop()
     (digest,) = shelf.delivered
     assert registry.blobs.path(digest).read_bytes() == file.read_bytes()
+
+
+def test_an_old_disk_accuses_itself_and_a_head_that_was_overtaken_nobody(
+    registry: Running, journal: Journal, tmp_path: Path
+) -> None:
+    """A hello that another carrier overtakes is only welcomed; a journal that is short, read anew, is a rollback."""
+    enrol(registry.token(), IDENTITY, tmp_path / "link")
+    link = load_link(tmp_path / "link")
+    old = tmp_path / "old.db"
+    with sqlite3.connect(journal.path) as source, sqlite3.connect(old) as target:
+        source.backup(target)
+    socket = zmq.Context.instance().socket(zmq.DEALER)
+    socket.curve_serverkey, socket.linger = link.server.encode(), 0
+    socket.curve_publickey, socket.curve_secretkey = link.public.encode(), link.secret.encode()
+    socket.connect(link.address)
+    head = Outbox(journal.path).head()
+    hello = wire.encode(wire.Hello((1, 1), head.origin, bytes(16), head.note, "", 0, "test"))
+    write(journal, 100)
+    uplink = linked(registry, journal, link)
+    until(lambda: uplink.progress.receipted == journal.size)
+    uplink.stop()
+    socket.send(hello)
+    assert socket.poll(10_000)
+    answer = wire.decode_downlink(socket.recv())
+    assert isinstance(answer, wire.Welcome) and answer.size == journal.size
+    socket.close()
+    restored = Uplink(link, old, bytes(16), "test", lambda note: None)
+    restored.start()
+    until(lambda: restored.progress.refusal is not None)
+    restored.stop()
+    assert restored.progress.refusal is not None and restored.progress.refusal.code == "rollback"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..envelope.approval import Approval
     from ..events import Event
     from ..onboard.black_box import BlackBox
+    from ..onboard.courier import Errand
     from ..onboard.loop import Onboard, Output
     from ..onboard.publication import Publication
     from ..onboard.scribe import Scribe
@@ -93,6 +94,21 @@ SWITCH_S = 0.0002  #: for so long at most the journal's thread may keep the engi
 @click.option("--curve-key", type=FILE, help="This monitor's CURVE key, from 'edge-monitor keys curve'; with --peers.")
 @click.option("--peers", type=FILE, help="The list of CURVE keys that may connect, and of what is connected to.")
 @click.option("--plain", is_flag=True, help="Allow addresses beyond this machine without keys.")
+@click.option(
+    "--registry", type=FILE, help="Bring the journal to this registry: the link file, from 'edge-monitor sync enrol'."
+)
+@click.option(
+    "--sync-rate", default=256, show_default=True, type=click.IntRange(0), metavar="KIB",
+    help="With --registry: at most so many KiB a second; 0: no cap.",
+)  # fmt: skip
+@click.option(
+    "--keep-days", default=0.0, type=click.FloatRange(0), metavar="DAYS",
+    help="With --registry: erase payloads that it has receipted after so long; proofs stay. 0, the default: never.",
+)  # fmt: skip
+@click.option(
+    "--journal-size", default=0, type=click.IntRange(0), metavar="MIB",
+    help="With --registry: erase the oldest receipted payloads while the journal holds more; 0, the default: no limit.",
+)  # fmt: skip
 @click.option("--for", "seconds", type=float, metavar="SECONDS", help="Stop after so long.")
 @click.option("--jsonl", is_flag=True, help="Print events on stdout, one JSON object a line.")
 def command(
@@ -117,6 +133,10 @@ def command(
     curve_key: Path | None,
     peers: Path | None,
     plain: bool,
+    registry: Path | None,
+    sync_rate: int,
+    keep_days: float,
+    journal_size: int,
     seconds: float | None,
     jsonl: bool,
 ) -> int:
@@ -140,6 +160,7 @@ def command(
         approval = require(loaded, trusted, time.time_ns(), unapproved)
         addresses = [parse(text) for text in sources]
         keys = curve_keys(curve_key, peers)
+        synced = errand(registry, sync_rate, keep_days, journal_size)
         if tapes is None and (raw or latched or keep_all):
             raise UsageError("--raw, --latched and --keep-all are parts of the black box: give its folder with --tapes")
         black_box = None
@@ -154,7 +175,7 @@ def command(
         onboard = assemble(
             stack, loaded, approval, addresses, journal, key,
             black_box=black_box, publish=publish, control=control, keys=keys, plain=plain, people=trusted,
-            messages=messages, tell=partial(_tell, jsonl=jsonl), sim_time=sim_time, stop=lambda: bool(stopping),
+            messages=messages, tell=partial(_tell, jsonl=jsonl), sim_time=sim_time, stop=lambda: bool(stopping), synced=synced,
         )  # fmt: skip
         start.close()
         if onboard is None:
@@ -186,6 +207,7 @@ def assemble(
     tell: Callable[[Event], None] | None = None,
     sim_time: str | None = None,
     stop: Callable[[], bool] = bool,
+    synced: Errand | None = None,
 ) -> Onboard | None:
     """Put the process together: all kernels compiled and all files and sockets open when it returns.
 
@@ -199,6 +221,7 @@ def assemble(
     from ..events import Event
     from ..journal import Digests, Journal, load_signing_key
     from ..onboard.access import Access
+    from ..onboard.black_box import INCIDENTS
     from ..onboard.control import Control
     from ..onboard.history import read_history
     from ..onboard.loop import Onboard
@@ -267,9 +290,17 @@ def assemble(
     )  # fmt: skip
     monitor.keep()
     onboard.renewing(reloading, digests, [one.renew for one in spread])
+    courier = None
+    if synced is not None:
+        from ..onboard.courier import Courier
+
+        incidents = black_box.tapes / INCIDENTS if black_box is not None else None
+        courier = Courier(synced, journal, boot, f"edge-monitor {__version__}", scribe, incidents)
+        onboard.sync(courier)
     answers = Control(
         publication, lambda now: publication.state(now, onboard.beside()), onboard.obey, time.time_ns, people,
         keep=onboard.keep, reload=reloading.ask, log=run_of(scribe),
+        receive=courier.take if courier is not None else None,
     )  # fmt: skip
     onboard.serve(requests, answers)
     onboard.admit(access)
@@ -287,6 +318,8 @@ def assemble(
     onboard.begin([active], history.commands(monitor.decider, clock()))
     gc.freeze()  # what has been made so far stays: the collector need not look at it, not even once
     notify("READY=1")
+    if courier is not None:
+        courier.start()
     return onboard
 
 
@@ -337,6 +370,20 @@ def simulated_clock(topic: str | None, topics: Sequence[str]) -> SimulatedClock 
             f"--sim-time {topic}: the envelope reads this topic as an input; tell the time on one of its own"
         )
     return SimulatedClock(topic)
+
+
+def errand(link: Path | None, rate_kib: int, keep_days: float, size_mib: int) -> Errand | None:
+    """What is to be brought to a registry; None where none is named. Raises ``ConfigError``, ``UsageError``."""
+    if link is None:
+        if keep_days or size_mib:
+            raise UsageError(
+                "--keep-days and --journal-size erase only what a registry has receipted: name one with --registry"
+            )
+        return None
+    from ..onboard.courier import Errand
+    from ..sync.enrolment import load_link
+
+    return Errand(load_link(link), rate_kib << 10, keep_days * 86_400, size_mib << 20)
 
 
 def curve_keys(curve_key: Path | None, peers: Path | None) -> Keys | None:

@@ -100,9 +100,13 @@ def _journal(state: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _sync(state: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What the registry has; nothing where the monitor says nothing of it."""
-    if state.get("sync"):
-        yield "sync " + ", ".join(f"{name} {value}" for name, value in state["sync"].items()), ""
+    """What the registry has; nothing where the monitor has none."""
+    sync = state.get("sync")
+    if not sync:
+        return
+    age = f", {time.time() - sync['receipt_time_s']:.0f} s ago" if sync["receipt_time_s"] else ""
+    line = f"sync {sync['state']}; {sync['receipted']} of {sync['size']} records receipted{age}"
+    yield line + (f"; {sync['failure']}" if "failure" in sync else ""), "" if sync["state"] == "connected" else "yellow"
 
 
 def _loop(state: dict[str, Any]) -> Iterator[tuple[str, str]]:

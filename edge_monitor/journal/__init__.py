@@ -5,6 +5,7 @@ Format: FORMAT.md (normative).
 
 from .keys import load_signing_key, load_verifier_key
 from .records import Digests, Severity
+from .store import LockedError
 from .writer import Entry, Journal
 
-__all__ = ["Digests", "Entry", "Journal", "Severity", "load_signing_key", "load_verifier_key"]
+__all__ = ["Digests", "Entry", "Journal", "LockedError", "Severity", "load_signing_key", "load_verifier_key"]

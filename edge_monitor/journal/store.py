@@ -64,6 +64,10 @@ _EPOCHS = "create table if not exists epochs (epoch integer primary key, seq int
 _RETENTION = "create table if not exists retention (id integer primary key check (id = 1), upto integer not null)"
 
 
+class LockedError(ConfigError):
+    """Another process writes this journal."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One stored record with its cached leaf hash; ``salt`` and ``payload`` are None once erased."""
@@ -179,7 +183,7 @@ def _take_lock(path: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        raise ConfigError(f"{path}: another process writes this journal; stop it, or write another file") from None
+        raise LockedError(f"{path}: another process writes this journal; stop it, or write another file") from None
     return descriptor
 
 

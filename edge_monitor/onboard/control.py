@@ -1,9 +1,9 @@
 """The control socket's requests and answers: MessagePack maps, ``{"do": verb, …}`` → ``{"ok": true, …}``.
 
 Verbs: ``go`` (gate), ``status``, ``terms`` (of the handover ``id``), ``command`` (one of ``core.commands``, its time filled in
-here), ``keep`` (``person``, ``reason``: the black box's window around now). ``envelope.reload`` is answered with the number
-by which ``status`` tells how it stands, as it takes its time. Nothing in a request is trusted: a person must be in the people
-file, and may operate, where there is one; a signature must hold.
+here), ``keep`` (``person``, ``reason``: the black box's window around now), ``receipt`` (``note``: what a registry has
+signed). ``envelope.reload`` is answered with the number by which ``status`` tells how it stands, as it takes its time. Nothing
+in a request is trusted: a person must be in the people file, and may operate, where there is one; a signature must hold.
 """
 
 from __future__ import annotations
@@ -62,11 +62,12 @@ class Control:
         keep: Keep | None = None,
         reload: Callable[[ReloadEnvelope], int] | None = None,
         log: Callable[[], tuple[str, int, int]] | None = None,
+        receive: Callable[[str], int] | None = None,
     ) -> None:
         """``status``: the state at a time (ns), as MessagePack. ``wall``: ns since 1970, for the validity of keys.
 
         ``reload``: begins to put another envelope in force. ``log``: origin of the journal, its size when this run began,
-        and now: what is signed for later must have seen this run.
+        and now: what is signed for later must have seen this run. ``receive``: stores a registry's receipt.
         """
         self._publication = publication
         self._status = status
@@ -76,6 +77,7 @@ class Control:
         self._keep = keep
         self._reload = reload
         self._log = log
+        self._receive = receive
         self._used: set[bytes] = set()  # signatures that have been taken, each of which counts once
 
     def __call__(self, request: bytes, now: int) -> Reply:
@@ -111,7 +113,9 @@ class Control:
             return self._command(request.get("command"), now)
         if verb == "keep":
             return self._kept(request, now)
-        raise EdgeMonitorError(f"there is no verb {verb!r}; there is: command, go, keep, status, terms")
+        if verb == "receipt":
+            return self._received(request.get("note"))
+        raise EdgeMonitorError(f"there is no verb {verb!r}; there is: command, go, keep, receipt, status, terms")
 
     def _command(self, document: object, now: int) -> Reply:
         if not isinstance(document, dict) or "t" in document:
@@ -151,6 +155,12 @@ class Control:
         if None in tickets:
             raise EdgeMonitorError("kept, but the journal had no room to say so")
         return Reply(msgspec.msgpack.encode({"ok": True}), [ticket for ticket in tickets if ticket is not None])
+
+    def _received(self, note: object) -> Reply:
+        """A receipt is a registry's word, under its key: whoever brings it."""
+        if self._receive is None:
+            raise EdgeMonitorError("this monitor has no registry: start it with --registry")
+        return _reply({"size": self._receive(note if isinstance(note, str) else "")})
 
     def _trust(self, order: Command) -> None:
         """Who gives a command may; what they signed, they signed. Without a people file a name is a name."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import zmq
 
@@ -36,6 +36,9 @@ from .publication import Publication
 from .raw_recorder import RawRecorder
 from .reloading import ACTIVE, REFUSED, SWITCHED, Job, Reloading
 from .scribe import Scribe
+
+if TYPE_CHECKING:
+    from .courier import Courier
 
 #: A turn begins so long after the last one at the earliest: what comes in between is decided together.
 TURN_NS = 500_000
@@ -105,6 +108,7 @@ class Onboard:
         self._monitored = {signal.topic for signal in monitor.envelope.signals}
         self._desk: Desk | None = None
         self._access: Access | None = None
+        self._courier: Courier | None = None
         self._reloading: Reloading | None = None
         self._switched: Job | None = None  # its envelope is in force, and the journal does not hold that yet
         self._tell = tell
@@ -132,6 +136,10 @@ class Onboard:
         self._access = access
         for socket in access.sockets:
             self._poller.register(socket, zmq.POLLIN)
+
+    def sync(self, courier: Courier) -> None:
+        """Bring the journal to a registry for as long as the loop runs."""
+        self._courier = courier
 
     def renewing(
         self,
@@ -223,6 +231,8 @@ class Onboard:
             self._file(self._keeper, self._keeper.end(now), now)
         self._hand_out(self.monitor.finish(), now)
         self.publication.revoke(now)
+        if self._courier is not None:
+            self._courier.close()
         self.scribe.close()
         if self._keeper is not None:
             self._keeper.close(self.scribe.durable())
@@ -244,6 +254,7 @@ class Onboard:
                 "durable": health.durable,
                 "head": health.head,
             },
+            **({"sync": self._courier.status()} if self._courier is not None else {}),
             **({"reload": self._reloading.status()} if self._reloading is not None else {}),
             **({"incidents": self._keeper.status()} if self._keeper is not None else {}),
             **({"raw": self._raw.status()} if self._raw is not None else {}),

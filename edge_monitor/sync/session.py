@@ -81,7 +81,7 @@ class Session:
         registry: CosignerKey,
         boot: bytes,
         software: str,
-        keep: Callable[[str], None],
+        keep: Callable[[str], object],
         progress: Progress,
         *,
         bundle: Callable[[wire.Bundle], None] | None = None,
@@ -105,6 +105,7 @@ class Session:
         self._alerts = _Alerts()
         self._heard = 0
         self._pinged = 0
+        self._short = 0  # the registry holds so many records, more than there were when it was greeted; 0: it does not
 
     @property
     def open(self) -> bool:
@@ -116,6 +117,9 @@ class Session:
         head = self._outbox.head()
         self._heard = self._pinged = now
         self._see(head)
+        return self._greeting(head)
+
+    def _greeting(self, head: Head) -> bytes:
         message = wire.Hello(
             (wire.PROTOCOL, wire.PROTOCOL), head.origin, self._boot, head.note, head.receipt, self._bundle_version, self._software
         )  # fmt: skip
@@ -138,6 +142,9 @@ class Session:
             return []
         head = self._outbox.head()
         self._see(head)
+        if head.size < self._short:
+            self._short, self._number = 0, 0
+            return [self._greeting(head)]
         frames = [*self._alerting(head), *self._bulk(head)]
         if not frames and now - max(self._heard, self._pinged) >= PING_NS:
             frames = [wire.encode(wire.Ping(self._number))]
@@ -172,6 +179,7 @@ class Session:
             raise VerificationError("a welcome that does not fit")
         self._number, self._credit, self._next = welcome.session, welcome.credit, welcome.size
         self._alerts.looked = welcome.size
+        self._short = welcome.size
         if welcome.receipt:
             self._store(welcome.receipt)
         self.progress.state = "connected"

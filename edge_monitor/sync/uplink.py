@@ -24,7 +24,7 @@ from .outbox import Outbox
 from .session import Bucket, Progress, Refusal, Session
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 300.0
-POLL_MS = 50
+POLL_MS, IDLE_MS = 50, 250  #: between two looks at the journal: while there is something to send, and otherwise
 HIGH_WATER = 8  #: messages in a socket
 _FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 
@@ -49,7 +49,7 @@ class Uplink:
         journal: Path,
         boot: bytes,
         software: str,
-        keep: Callable[[str], None],
+        keep: Callable[[str], object],
         *,
         rate: int = 0,
         shelf: Shelf | None = None,
@@ -127,9 +127,10 @@ class Uplink:
             poller = zmq.Poller()
             poller.register(socket, zmq.POLLIN)
             poller.register(monitor, zmq.POLLIN)
-            waiting = [session.hello(self._clock())]
+            waiting: list[bytes] = []
+            greeted, busy = False, True
             while session.over is None and not done():
-                found = dict(poller.poll(POLL_MS))
+                found = dict(poller.poll(POLL_MS if busy else IDLE_MS))
                 if monitor in found:
                     failed = self._failed(monitor)
                     if failed is not None:
@@ -137,7 +138,12 @@ class Uplink:
                         break
                 while int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN and session.over is None:
                     session.take(socket.recv(), self._clock())
-                waiting += self._due(session, bool(waiting))
+                if not greeted and int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLOUT:
+                    # Only now, with a connection: a head that waited for one would be old when it arrives.
+                    waiting, greeted = [session.hello(self._clock())], True
+                due = self._due(session, bool(waiting)) if greeted else []
+                busy = bool(waiting or due)
+                waiting += due
                 self._flush(socket, waiting)
         except EdgeMonitorError as error:
             session.over = Refusal("journal", str(error), True)

@@ -10,6 +10,7 @@ from edge_monitor.command_line import LazyGroup, run
 
 COMMANDS = {
     "enrol": ("edge_registry.commands.enrol", "Print a one-time token with which a robot enrols."),
+    "import": ("edge_registry.commands.import_", "Take records of a robot from a file that was carried here."),
     "robots": ("edge_registry.commands.robots", "List robots and their logs: how much is held, and what is wrong."),
     "serve": ("edge_registry.commands.serve", "Take what enrolled robots have recorded, until stopped."),
 }

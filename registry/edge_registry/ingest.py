@@ -50,28 +50,30 @@ class Ingest:
         self.cosigner = cosigner_of(key)
         self._now = now
 
-    def hello(self, tx: Transaction, robot: Robot, message: wire.Hello) -> list[wire.Downlink]:
-        """A device begins a session: welcome, or why not."""
+    def hello(self, tx: Transaction, robot: Robot, message: wire.Hello, *, again: bool = False) -> list[wire.Downlink]:
+        """A device begins a session: welcome, or why not.
+
+        ``again``: it has seen a welcome over this connection. A head that is older than what is held may have been
+        overtaken, by a stick or another session; one that is offered after the device has read how much is held can't.
+        """
         least, most = message.protocols
         if not least <= wire.PROTOCOL <= most:
             return [_refused("version", f"this registry speaks protocol {wire.PROTOCOL}: update the older side")]
         if robot.state != "active":
             return [_refused("revoked", f"{robot.id} is {robot.state}: have it enrolled anew")]
-        name, _, text = message.origin.rpartition("/")
-        try:
-            log_id = uuid.UUID(text)
-        except ValueError:
+        name, log_id = message.origin.rpartition("/")[0], _log_id(message.origin)
+        if log_id is None:
             return [_refused("malformed", "the origin names no log")]
-        if name != robot.id or str(log_id) != text:
+        if name != robot.id:
             return [_refused("signature", f"the journal is of {name[:64]!r}, the connection of {robot.id!r}")]
-        log = tx.log(log_id.bytes, robot, lock=True)
+        log = tx.log(log_id, robot, lock=True)
         if log is None:
-            log = tx.new_log(log_id.bytes, robot, message.origin, message.boot)
+            log = tx.new_log(log_id, robot, message.origin, message.boot)
         else:
             if log.state != "open":
                 return [_refused("quarantined", "this log is quarantined: a person must decide at the registry")]
             conflict = of_head(tx, log, message.head)
-            if conflict is not None:
+            if conflict is not None and again:
                 return self._quarantined(tx, log, conflict)
             log = tx.begin_session(log, message.boot)
         root = log.tree.root()
@@ -98,6 +100,38 @@ class Ingest:
             append_receipts(tx, self.key, given)
             answers = [wire.Receipt(given[-1].note, CREDIT), *answers]
         return answers
+
+    def carried(self, tx: Transaction, hello: wire.Hello, messages: Sequence[wire.Batch]) -> tuple[Log, str]:
+        """Batches that came in a file, verified as those of a session, which go on beside it: the log, and why it is
+        quarantined, where it is. The caller's transaction is committed in either case.
+
+        Raises ``VerificationError`` for what does not hold, and where records between are missing.
+        """
+        name = hello.origin.rpartition("/")[0]
+        robot = tx.robot(name)
+        log_id = _log_id(hello.origin)
+        if robot is None or log_id is None:
+            raise VerificationError(
+                f"the journal is of {name[:64]!r}, whom this registry does not know: enrol it first"
+            )
+        log = tx.log(log_id, robot, lock=True) or tx.new_log(log_id, robot, hello.origin, hello.boot)
+        given: list[Given] = []
+        for message in messages:
+            answers, log = self._batch(tx, robot, log, msgspec.structs.replace(message, session=log.session), given)
+            for answer in answers:
+                if isinstance(answer, wire.Want):
+                    raise VerificationError(
+                        f"the registry holds {log.size} records, the file goes on from {message.first}: "
+                        f"export again with --from {log.size}"
+                    )
+                if isinstance(answer, wire.Refused) and answer.code in ("fork", "rollback"):
+                    return log, answer.words
+                if isinstance(answer, wire.Refused):
+                    raise VerificationError(answer.words)
+        if given:
+            append_receipts(tx, self.key, given)
+            log = replace(log, receipt=given[-1].note)
+        return log, ""
 
     def alert(self, tx: Transaction, robot: Robot, log_id: bytes, message: wire.Alert) -> list[wire.Downlink]:
         """A critical record ahead of its turn: kept when it is proven, as early evidence."""
@@ -215,6 +249,16 @@ def _placed(row: Stored, record: Record | None, place: int, log: Log) -> Record 
     elif record.sequence != place or record.log_id != log.log_id:
         raise _WrongRootError(f"record {record.sequence} stands at {place}")
     return record
+
+
+def _log_id(origin: str) -> bytes | None:
+    """The log's id in a checkpoint's origin; None where it names none."""
+    text = origin.rpartition("/")[2]
+    try:
+        found = uuid.UUID(text)
+    except ValueError:
+        return None
+    return found.bytes if str(found) == text else None
 
 
 def _is_later(record: bytes) -> bool:

@@ -46,6 +46,7 @@ class _Peer:
     """A connection: which robot it is by its CURVE key, and the log that it said hello for."""
 
     robot: str
+    origin: str = ""
     log_id: bytes = b""
     malformed: int = 0
 
@@ -195,9 +196,10 @@ class Server:
 
     def _other(self, tx: Transaction, robot: Robot, peer: _Peer, message: wire.Uplink) -> list[wire.Downlink]:
         if isinstance(message, wire.Hello):
-            answers = self._ingest.hello(tx, robot, message)
+            again = peer.origin == message.origin
+            answers = self._ingest.hello(tx, robot, message, again=again)
             if isinstance(answers[0], wire.Welcome):
-                peer.log_id = uuid.UUID(message.origin.rpartition("/")[2]).bytes
+                peer.origin, peer.log_id = message.origin, uuid.UUID(message.origin.rpartition("/")[2]).bytes
             return answers
         if isinstance(message, wire.Alert):
             return self._ingest.alert(tx, robot, peer.log_id, message)
