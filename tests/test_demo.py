@@ -154,7 +154,8 @@ def start(scenarios: Path, out: Path, *more: str) -> subprocess.Popen[str]:
 
 def test_the_demo_runs(scenarios: Path, root: Path, tmp_path: Path) -> None:
     """`make demo`, two minutes of the flight as fast as it goes: handover to a signed end, journal verified, every decision made
-    again, one changed sample found, the same events as in a replay, and the README shows what it prints."""
+    again, one changed sample found, the same events as in a replay, all of it in a registry, a packet that two verifiers accept,
+    and the README shows what it prints."""
     run = start(scenarios, tmp_path / "demo", "--rate", "0", "--until", "130")
     printed, errors = run.communicate(timeout=500)
     assert run.returncode == 0, errors
@@ -174,6 +175,8 @@ def test_the_demo_runs(scenarios: Path, root: Path, tmp_path: Path) -> None:
         "from 32.2812 to 42.2812 m/s" in proofs and "DIFFERS   the tape is not the one that the journal names" in proofs
     )
     assert "those of survey_flight.events.json" in proofs
+    assert re.search(r"\n(\d+) of \1 records receipted", proofs), "the registry has all of it"
+    assert proofs.count("\nVERIFIED\n") == 2 and "events came out as they were recorded" in proofs
     shown = re.search(r"<!-- output:demo -->\n(.*?)<!-- end -->", (root / "README.md").read_text("utf-8"), re.DOTALL)
     assert shown is not None
     known = {masked(line) for line in shown[1].splitlines()}

@@ -1,4 +1,4 @@
-"""The demo: a monitor's process, a plane flown against it, a pilot who accepts, and the proof of all that was said.
+"""The demo: a monitor's process, a plane flown against it, a pilot who accepts, a registry, and the proof of all that was said.
 
 JSBSim flies ten times as fast as real, in the time that the flight itself tells (docs/live.md); where it is not installed,
 the recorded flight is played over the same sockets.
@@ -26,6 +26,7 @@ import story
 import stream
 from crew import BIN, PEOPLE, Pilot, people_file
 from rig import Pace, Rig, RigError
+from station import Station
 
 from edge_monitor import envelope as envelopes
 from edge_monitor.core.samples import FLAG_CAUSE, SAMPLE
@@ -35,6 +36,8 @@ from edge_monitor.tape import Kind, Ring, read
 ROOT = signs.SCENARIOS.parent.parent
 RECORDING = signs.SCENARIOS / "survey_flight.mcap"
 ENVELOPE = "survey_plane.yaml"
+LINK = "registry.link"  #: where the registry is, and the robot's key for it
+EXPORTER = "erin"  #: who exports the packet: of the assurance team, no person that the monitor needs to know
 STEP = 60  #: s of the flight between signs of life
 LONGEST = "600"  #: s after which the monitor ends by itself, whatever became of the demo
 
@@ -42,11 +45,13 @@ TRY_NEXT = """
 What to try next
   what was decided          .venv/bin/edge-monitor journal show build/demo/journal.db --type gate
   prove one record          .venv/bin/edge-monitor journal proof build/demo/journal.db 10
+  the packet's own page     unzip -p build/demo/mission.zip data/index.html > build/demo/mission.html, and open it in a browser
+  what the registry holds   .venv/bin/edge-registry serve --dir build/demo/registry
   another risk profile      .venv/bin/edge-replay run replay/scenarios/survey_flight.mcap -e configs/survey_plane.yaml --risk high
   limits from data          .venv/bin/edge-replay check replay/scenarios/survey_flight.mcap -e configs/survey_plane.yaml
   your own recording        .venv/bin/edge-replay info YOUR_RECORDING      (MCAP, rosbag2, ROS 1 bag, ULog, CSV, JSONL)
   your own envelope         copy configs/survey_plane.yaml, change a limit:  .venv/bin/edge-monitor check YOURS.yaml
-  how to read all this      replay/README.md, docs/live.md, docs/handover.md"""
+  how to read all this      replay/README.md, docs/live.md, docs/handover.md, docs/sync.md, docs/evidence.md"""
 
 
 def tell(*words: str | Path, expect: int = 0, quiet: bool = False) -> None:
@@ -91,6 +96,42 @@ def sign_envelope(out: Path) -> None:
     )  # fmt: skip
 
 
+def enrol(out: Path, station: Station) -> None:
+    """The robot becomes known to the registry, with a token that counts once."""
+    token, key = station.token("robot"), out / "robot.key"
+    say(f"$ edge-registry enrol robot --dir {station.folder}")
+    say(f"{token[:40]}…")
+    say(f"$ edge-monitor sync enrol {token[:12]}… --key {key} --out {out / LINK}")
+    done = subprocess.run(
+        [BIN / "edge-monitor", "sync", "enrol", token, "--key", key, "--out", out / LINK], check=False
+    )
+    if done.returncode:
+        raise RigError(f"'edge-monitor sync enrol' ended with {done.returncode}")
+
+
+def hand_over(out: Path) -> None:
+    """What the last receipt does not cover goes to the registry too; then a packet for someone who trusts none of this."""
+    journal, packet, registry = out / "journal.db", out / "mission.zip", out / "registry"
+    (tape,) = (out / "tapes").glob("*.tape")
+    say("\nThe registry has it, and has signed for it:")
+    tell("edge-monitor", "sync", "once", journal, "--registry", out / LINK, "--key", out / "robot.key")
+    tell("edge-registry", "robots", "--dir", registry)
+    say(
+        "\nA packet for an assessor, verified with keys that reached them another way, by two programs that share no code:"
+    )
+    tell("edge-monitor", "keys", "new", EXPORTER, "--dir", out, quiet=True)
+    exporter = out / EXPORTER
+    tell(
+        "edge-monitor", "evidence", "export", journal, "--out", packet, "--key", f"{exporter}.key",
+        "--envelope", out / ENVELOPE, "--tape", tape,
+    )  # fmt: skip
+    keys = (
+        "--exporter", f"{exporter}.pub", "--robot", out / "robot.pub", "--registry-key", registry / "receipts.pub",
+    )  # fmt: skip
+    tell("edge-monitor", "evidence", "verify", packet, *keys, "--people", out / "people.yaml", "--reexecute")
+    tell("python", "registry/verify/verify_packet.py", *keys, packet)
+
+
 def ticks(play: bool) -> tuple[Iterator[stream.Tick], str, bool]:
     """The flight, what is said of it, and whether it must be the recorded one to the nanosecond."""
     recorded = signs.TRUTH["jsbsim"]
@@ -116,7 +157,7 @@ def fly(out: Path, rate: float, until: float, play: bool) -> tuple[int, bool]:
     command = [
         "edge-monitor", "run", "--envelope", out / ENVELOPE, "--people", out / "people.yaml",
         "--journal", out / "journal.db", "--key", out / "robot.key", "--tapes", out / "tapes", "--tape-size", "32",
-        "--for", LONGEST,
+        "--registry", out / LINK, "--for", LONGEST,
     ]  # fmt: skip
     say(f"$ {' '.join(map(str, command))} …")
     with Rig(out, [BIN / str(command[0]), *map(str, command[1:])]) as rig:
@@ -225,8 +266,18 @@ def demonstrate(out: Path, rate: float, until: float, play: bool) -> None:
     begun = time.monotonic()
     say("\nKeys, and an envelope that one person proposes and another approves:")
     sign_envelope(out)
-    say("\nThe monitor starts, and the plane flies:")
-    end, same = fly(out, rate, until, play)
+    with Station(out / "registry") as station:
+        say("\nA registry, and the robot enrolled there:")
+        enrol(out, station)
+        say("\nThe monitor starts, and the plane flies:")
+        end, same = fly(out, rate, until, play)
+        report(out, end, same)
+        hand_over(out)
+    say(f"\nAll of it took {time.monotonic() - begun:.0f} s, the compilation aside.")
+
+
+def report(out: Path, end: int, same: bool) -> None:
+    """What happened, as the journal tells it, and the proof."""
     events = story.read(out / "journal.db")
     for title, lines in (
         ("Who was in command, and what was withheld meanwhile", story.command(events, end)),
@@ -237,7 +288,6 @@ def demonstrate(out: Path, rate: float, until: float, play: bool) -> None:
         for line in lines:
             say(line)
     prove(out, end, same)
-    say(f"\nAll of it took {time.monotonic() - begun:.0f} s, the compilation aside.")
 
 
 def record() -> None:
