@@ -38,7 +38,8 @@ def command(folder: Path, database: str | None, as_json: bool) -> None:
         return
     from rich.table import Table
 
-    table = Table("robot", "state", "log", "records", "log state", "heard of")
+    table = Table("robot", "state", "log", "records", "log state", "heard of", box=None, pad_edge=False)
+    table.columns[2].no_wrap = True
     for robot in robots:
         own: list[dict[str, Any] | None] = [log for log in logs if log["robot"] == robot["id"]]
         for log in own or [None]:
