@@ -21,7 +21,7 @@ import click
 
 ROOT = Path(__file__).resolve().parent.parent
 PART = re.compile(r"(<!-- (?:generated|output):([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-BOOT = re.compile(r"[0-9a-f]{32}")
+BOOT = re.compile(r"\b[0-9a-f]{32}\b")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 

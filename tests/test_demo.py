@@ -147,8 +147,15 @@ def masked(line: str) -> str:
 def start(scenarios: Path, out: Path, *more: str) -> subprocess.Popen[str]:
     """The demo in a process group of its own."""
     command = [sys.executable, str(scenarios / "demo.py"), "--out", str(out), *more]
+    wide = {name: value for name, value in os.environ.items() if name != "COLUMNS"}  # as in a pipe, whoever tests
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=out.parent
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        cwd=out.parent,
+        env=wide,
     )
 
 
