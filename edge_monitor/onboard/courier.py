@@ -79,6 +79,8 @@ class Courier:
         size = open_receipt(note, self._errand.registry.receipts).checkpoint.size
         if not self._store(note):
             raise EdgeMonitorError("too much waits for the journal; bring the receipt again")
+        if self._uplink.progress.held >= 0:
+            self._uplink.progress.held = max(self._uplink.progress.held, size)
         return size
 
     def status(self) -> dict[str, Any]:
@@ -117,7 +119,7 @@ class Courier:
 
         def job(journal: Journal) -> None:
             try:
-                more[0] = self._retention.apply(journal, time.time_ns())
+                more[0] = self._retention.apply(journal, time.time_ns(), self._uplink.progress.held)
             finally:
                 done.set()
 

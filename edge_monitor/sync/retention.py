@@ -22,14 +22,17 @@ class Retention:
     size: int = 0
     keep: Callable[[str], bool] = lambda kind: False
 
-    def apply(self, journal: Journal, wall_ns: int) -> bool:
+    def apply(self, journal: Journal, wall_ns: int, held: int = -1) -> bool:
         """Erase some of what may go; True where there may be more. What is not receipted is never touched.
 
-        ``wall_ns``: ns since 1970. Raises ``JournalError`` on an I/O error.
+        ``wall_ns``: ns since 1970. ``held``: what the registry holds by its own word, less than it has receipted where it was
+        restored from a backup: nothing above it is erased; -1: not known. Raises ``JournalError`` on an I/O error.
         """
         with Reader(journal.path) as reader:
             pruned, receipt = reader.pruned(), reader.last_receipt()
         receipted = receipt[0] if receipt else 0
+        if held >= 0:
+            receipted = min(receipted, held)
         most = min(receipted, pruned + AT_ONCE)
         if pruned >= most:
             return False

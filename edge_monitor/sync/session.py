@@ -15,7 +15,15 @@ from . import wire
 from .outbox import Head, Outbox
 
 PING_NS = 10_000_000_000
-SILENCE_NS = 3 * PING_NS  #: without an answer the session is over
+SILENCE_NS = (
+    3 * PING_NS
+)  #: without an answer the session is over; what is on a slow way has four times what it needs besides
+FIRST_WINDOW = 32 << 10  #: bytes without a receipt, before a link has shown what it carries
+FAST_NS, SLOW_NS = (
+    2_000_000_000,
+    8_000_000_000,
+)  #: from batch to receipt: less doubles what may be under way, more halves it
+LEAST_RATE = 500.0  #: bytes a second that any link is taken to carry
 ALERTS = 32  #: critical records that go ahead of a backlog, at most
 BEHIND = 256  #: records that make a backlog
 
@@ -60,8 +68,18 @@ class Progress:
     receipted: int = 0
     receipt_time: int = 0
     refusal: Refusal | None = None
+    held: int = -1  #: what the registry holds by its own word; -1: it was not asked since the start
     sent_bytes: int = 0
     batches: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Flying:
+    """A batch without a receipt: up to which record, its bytes, and when it was sent (ns)."""
+
+    end: int
+    size: int
+    since: int
 
 
 @dataclass(slots=True)
@@ -100,11 +118,14 @@ class Session:
         self._bundle_version = bundle_version
         self._number = 0
         self._credit = 0
-        self._flying: deque[tuple[int, int]] = deque()  # (end, bytes) of batches without a receipt
+        self._flying: deque[_Flying] = deque()
+        self._window = FIRST_WINDOW
+        self._rate = LEAST_RATE  # bytes a second, as the newest receipt shows it
         self._next = 0
         self._alerts = _Alerts()
-        self._heard = 0
-        self._pinged = 0
+        self._heard = self._pinged = 0
+        self._asked = -1  # since when an answer is waited for; -1: none is
+        self._moved = 0  # when a receipt came
         self._short = 0  # the registry holds so many records, more than there were when it was greeted; 0: it does not
 
     @property
@@ -115,7 +136,7 @@ class Session:
     def hello(self, now: int) -> bytes:
         """The first frame."""
         head = self._outbox.head()
-        self._heard = self._pinged = now
+        self._heard = self._pinged = self._asked = self._moved = now
         self._see(head)
         return self._greeting(head)
 
@@ -127,7 +148,7 @@ class Session:
 
     def take(self, frame: bytes, now: int) -> None:
         """Something came in. What breaks the protocol ends the session."""
-        self._heard = now
+        self._heard, self._asked = now, -1
         try:
             message = wire.decode_downlink(frame)
             self._take(message)
@@ -136,22 +157,30 @@ class Session:
 
     def send(self, now: int) -> list[bytes]:
         """Frames to send now: alerts ahead of the bulk, within credit; a ping where there is silence."""
-        if now - self._heard > SILENCE_NS:
+        if self._silent(now):
             self.over = Refusal("silence", "the registry does not answer: check the link", True)
         if not self.open:
             return []
         head = self._outbox.head()
         self._see(head)
         if head.size < self._short:
-            self._short, self._number = 0, 0
+            self._short, self._number, self._asked = 0, 0, now
             return [self._greeting(head)]
-        frames = [*self._alerting(head), *self._bulk(head)]
+        frames = [*self._alerting(head), *self._bulk(head, now)]
         if not frames and now - max(self._heard, self._pinged) >= PING_NS:
             frames = [wire.encode(wire.Ping(self._number))]
         if frames:
             self._pinged = now
+            self._asked = now if self._asked < 0 else self._asked
         self.progress.sent_bytes += sum(map(len, frames))
         return frames
+
+    def _silent(self, now: int) -> bool:
+        """Whether an answer, or a receipt for what was sent, is overdue."""
+        patience = SILENCE_NS + int(4e9 * sum(one.size for one in self._flying) / self._rate)
+        if self._flying and now - max(self._moved, self._flying[0].since) > 2 * patience:
+            return True  # it answers, and a receipt was lost on its way
+        return 0 <= self._asked < now - patience
 
     def _see(self, head: Head) -> None:
         self.progress.size = head.size
@@ -179,7 +208,7 @@ class Session:
             raise VerificationError("a welcome that does not fit")
         self._number, self._credit, self._next = welcome.session, welcome.credit, welcome.size
         self._alerts.looked = welcome.size
-        self._short = welcome.size
+        self._short = self.progress.held = welcome.size
         if welcome.receipt:
             self._store(welcome.receipt)
         self.progress.state = "connected"
@@ -187,9 +216,21 @@ class Session:
     def _received(self, receipt: wire.Receipt) -> None:
         size = self._store(receipt.note)
         self.receipts += 1
-        self._credit = receipt.credit
-        while self._flying and self._flying[0][0] <= size:
-            self._flying.popleft()
+        self._credit, self.progress.held = receipt.credit, max(self.progress.held, size)
+        done = []
+        while self._flying and self._flying[0].end <= size:
+            done.append(self._flying.popleft())
+        if done:
+            self._paced(sum(one.size for one in done), self._heard - done[0].since)
+            self._moved = self._heard
+
+    def _paced(self, size: int, took: int) -> None:
+        """As much goes under way as a link carries in seconds, so that it can be told from a dead one, and an alert from late."""
+        self._rate = max(LEAST_RATE, size * 1e9 / max(took, 1))
+        if took < FAST_NS:
+            self._window = min(self._window * 2, wire.MAX_FRAME)
+        elif took > SLOW_NS:
+            self._window = max(self._window // 2, FIRST_WINDOW // 4)
 
     def _store(self, note: str) -> int:
         """Keep a receipt that holds; answers its size."""
@@ -213,12 +254,12 @@ class Session:
             frames.append(wire.encode(alert))
         return frames
 
-    def _bulk(self, head: Head) -> list[bytes]:
+    def _bulk(self, head: Head, now: int) -> list[bytes]:
         frames: list[bytes] = []
-        flying = sum(size for _, size in self._flying)
-        while self._next < head.size and (flying < self._credit or not self._flying):
+        flying = sum(one.size for one in self._flying)
+        while self._next < head.size and (flying < min(self._credit, self._window) or not self._flying):
             try:
-                load = self._outbox.load(self._next)
+                load = self._outbox.load(self._next, min(wire.MAX_BATCH, self._window))
             except EdgeMonitorError as error:
                 self.over = Refusal("journal", str(error), False)
                 break
@@ -226,7 +267,7 @@ class Session:
                 break
             batch = wire.Batch(self._number, load.first, load.end - load.first, load.data, load.checkpoint)
             frames.append(wire.encode(batch))
-            self._flying.append((load.end, len(frames[-1])))
+            self._flying.append(_Flying(load.end, len(frames[-1]), now))
             flying += len(frames[-1])
             self._next = self.progress.sent = load.end
             self.progress.batches += 1

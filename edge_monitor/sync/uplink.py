@@ -188,8 +188,6 @@ class Uplink:
         socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
         socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_FRAME)
         socket.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, 10_000)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 30_000)
         socket.setsockopt(zmq.CURVE_SERVERKEY, self._registry.server.encode())
         socket.setsockopt(zmq.CURVE_PUBLICKEY, self._registry.public.encode())
         socket.setsockopt(zmq.CURVE_SECRETKEY, self._registry.secret.encode())

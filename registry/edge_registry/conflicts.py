@@ -17,7 +17,7 @@ from edge_monitor.journal.epochs import ROTATED, KeyChain, certificate_in, open_
 from edge_monitor.journal.keys import VerifierKey
 from edge_monitor.journal.merkle import inclusion_proof, leaf_hash, node_hash, range_hash, root_from_inclusion
 from edge_monitor.journal.notes import open_note, parse_checkpoint, split_note
-from edge_monitor.journal.records import decode_record
+from edge_monitor.journal.records import Record, decode_record
 from edge_monitor.sync.packing import Stored
 
 if TYPE_CHECKING:
@@ -95,20 +95,21 @@ def of_head(tx: Transaction, log: Log, note: str) -> Conflict | None:
     return Conflict("rollback", words, msgspec.msgpack.encode(proof))
 
 
-def of_batch(tx: Transaction, log: Log, first: int, rows: Sequence[Stored], note: str) -> Conflict | None:
-    """Whether rows that begin within what is held differ from it, under a checkpoint that the robot signed: a fork."""
+def parting(tx: Transaction, log: Log, first: int, rows: Sequence[Stored]) -> int | None:
+    """Where rows that begin within what is held first differ from it; None for nowhere."""
     held = {event.seq: event.record for event in tx.events(log.number, first, first + len(rows))}
-    place = next((first + i for i, row in enumerate(rows) if held.get(first + i, row.record) != row.record), None)
-    if place is None:
-        return None
+    return next((first + i for i, row in enumerate(rows) if held.get(first + i, row.record) != row.record), None)
+
+
+def of_batch(tx: Transaction, log: Log, first: int, rows: Sequence[Stored], note: str, place: int) -> Conflict | None:
+    """Whether rows that differ at ``place`` from what is held are under a checkpoint that the robot signed: a fork."""
     size = first + len(rows)
     chain = _chain_at(tx, log, place)
     epoch = 0
     for sequence, row in enumerate(rows[place - first :], place):
-        try:
-            record = decode_record(row.record)
-        except VerificationError:
-            return None
+        record = _decoded(row.record)
+        if record is None:
+            continue  # of a later version: whose it is, the signature says
         if record.sequence != sequence or chain.follow(record, row.payload):
             return None
         epoch = record.key_epoch
@@ -121,7 +122,10 @@ def of_batch(tx: Transaction, log: Log, first: int, rows: Sequence[Stored], note
     subtree = _subtree(tx, log, first, rows)
     if not signers or checkpoint.size != size or range_hash(subtree, 0, size) != checkpoint.root:
         return None
-    certificate = _certificate(tx, log, epoch, rows)
+    try:
+        certificate = _certificate(tx, log, epoch, rows)
+    except VerificationError:
+        return None
     path = tuple(inclusion_proof(subtree, place, size))
     theirs = Signed(note, certificate, place, rows[place - first].record, path)
     ours = _signed(tx, log, log.receipt, place)
@@ -167,7 +171,8 @@ def _signed(tx: Transaction, log: Log, note: str, place: int = -1) -> Signed | N
     try:
         checkpoint = parse_checkpoint(split_note(note)[0])
         last = next(tx.events(log.number, checkpoint.size - 1, checkpoint.size), None)
-        epoch = decode_record(last.record).key_epoch if last is not None else 0
+        known = _decoded(last.record) if last is not None else None
+        epoch = known.key_epoch if known is not None else log.chain.current[0]
         certificate = _certificate(tx, log, epoch)
         keys = log.chain.keys(0)
         if certificate:
@@ -191,8 +196,8 @@ def _certificate(tx: Transaction, log: Log, epoch: int, rows: Sequence[Stored] =
     if epoch == 0:
         return ""
     for row in rows:
-        record = decode_record(row.record)
-        if record.type == ROTATED:
+        record = _decoded(row.record)
+        if record is not None and record.type == ROTATED:
             note = certificate_in(row.payload)
             if open_certificate(note, [])[0].number == epoch:
                 return note
@@ -210,10 +215,18 @@ def _chain_at(tx: Transaction, log: Log, place: int) -> KeyChain:
     for event in tx.rotations(log.number, place):
         chain.follow(decode_record(event.record), event.payload)
     for event in tx.events(log.number, place - 1, place):
-        last = decode_record(event.record)
+        last = _decoded(event.record)
     if last is not None and last.type != ROTATED and last.key_epoch == 0:
         chain.follow(last, None)
     return chain
+
+
+def _decoded(record: bytes) -> Record | None:
+    """A record; None for one of a later version."""
+    try:
+        return decode_record(record)
+    except VerificationError:
+        return None
 
 
 def _subtree(tx: Transaction, log: Log, first: int, rows: Sequence[Stored]) -> Callable[[int, int], bytes]:

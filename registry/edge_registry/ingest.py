@@ -14,16 +14,16 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from edge_monitor.errors import VerificationError
-from edge_monitor.journal.cosignatures import cosign, cosigner_of
+from edge_monitor.journal.cosignatures import cosign, cosigner_of, open_receipt
 from edge_monitor.journal.epochs import KeyChain, open_certificate
 from edge_monitor.journal.keys import SigningKey
 from edge_monitor.journal.merkle import CompactRange, leaf_hash, root_from_inclusion
-from edge_monitor.journal.notes import Checkpoint, open_note, parse_checkpoint
+from edge_monitor.journal.notes import Checkpoint, open_note, parse_checkpoint, split_note
 from edge_monitor.journal.records import VERSION, Record
 from edge_monitor.sync import wire
 from edge_monitor.sync.packing import Stored, Unpacked, unpack
 
-from .conflicts import Conflict, of_batch, of_head
+from .conflicts import Conflict, of_batch, of_head, parting
 from .own_log import append_receipts
 from .store import Event, Log, Robot, Transaction
 
@@ -76,6 +76,7 @@ class Ingest:
             if conflict is not None and again:
                 return self._quarantined(tx, log, conflict)
             log = tx.begin_session(log, message.boot)
+        log = self._restored(tx, log, message.receipt)
         root = log.tree.root()
         return [
             wire.Welcome(
@@ -91,15 +92,16 @@ class Ingest:
         if log is None:
             return [_refused("malformed", "a batch before its hello")]
         given: list[Given] = []
-        answers: list[wire.Downlink] = []
+        ended: list[wire.Downlink] = []
         for message in messages:
-            answers, log = self._batch(tx, robot, log, message, given)
-            if answers:
+            ended, log = self._batch(tx, robot, log, message, given)
+            if ended:
                 break
         if given:
             append_receipts(tx, self.key, given)
-            answers = [wire.Receipt(given[-1].note, CREDIT), *answers]
-        return answers
+        if given or not ended:
+            return [wire.Receipt(log.receipt, CREDIT), *ended]  # where all of it came before: the same receipt again
+        return ended
 
     def carried(self, tx: Transaction, hello: wire.Hello, messages: Sequence[wire.Batch]) -> tuple[Log, str]:
         """Batches that came in a file, verified as those of a session, which go on beside it: the log, and why it is
@@ -115,6 +117,7 @@ class Ingest:
                 f"the journal is of {name[:64]!r}, whom this registry does not know: enrol it first"
             )
         log = tx.log(log_id, robot, lock=True) or tx.new_log(log_id, robot, hello.origin, hello.boot)
+        log = self._restored(tx, log, hello.receipt)
         given: list[Given] = []
         for message in messages:
             answers, log = self._batch(tx, robot, log, msgspec.structs.replace(message, session=log.session), given)
@@ -130,7 +133,6 @@ class Ingest:
                     raise VerificationError(answer.words)
         if given:
             append_receipts(tx, self.key, given)
-            log = replace(log, receipt=given[-1].note)
         return log, ""
 
     def alert(self, tx: Transaction, robot: Robot, log_id: bytes, message: wire.Alert) -> list[wire.Downlink]:
@@ -163,7 +165,9 @@ class Ingest:
     ) -> tuple[list[wire.Downlink], Log]:
         if message.session != log.session:
             return [_refused("superseded", "a newer session of this log has begun")], log
-        if robot.state != "active" or log.state != "open":
+        if robot.state != "active":
+            return [_refused("revoked", f"{robot.id} is {robot.state}: have it enrolled anew")], log
+        if log.state != "open":
             return [_refused("quarantined", "this log is not taken: a person must decide at the registry")], log
         end = message.first + message.count
         if message.first > log.size:
@@ -177,11 +181,17 @@ class Ingest:
         except VerificationError as error:
             return [_refused("malformed", str(error))], log
         if message.first < log.size:
-            conflict = of_batch(tx, log, message.first, [one.row for one in rows], message.checkpoint)
-            if conflict is not None:
-                return self._quarantined(tx, log, conflict), log
+            stored = [one.row for one in rows]
+            place = parting(tx, log, message.first, stored)
+            if place is not None:
+                conflict = of_batch(tx, log, message.first, stored, message.checkpoint, place)
+                if conflict is not None:
+                    return self._quarantined(tx, log, conflict), log
+                return [
+                    _refused("root", f"record {place} is another than the one that is held, and nobody signed it")
+                ], log
             if end <= log.size:
-                return [wire.Receipt(log.receipt, CREDIT)], log  # it came before: the same receipt again
+                return [], log  # it came before
             rows = rows[log.size - message.first :]
         try:
             taken = self._verified(log, rows, message.checkpoint, checkpoint)
@@ -191,12 +201,37 @@ class Ingest:
             if log.size and message.first != 0:
                 return [wire.Want(back)], log
             return [_refused("root", "the records do not lead to the signed root: verify the journal")], log
+        except _OtherHistoryError as error:
+            return self._quarantined(tx, log, Conflict("fork", str(error), b"")), log
         except VerificationError as error:
             return [_refused("signature", str(error))], log
         note = cosign(message.checkpoint, self.key, self._now())
         tx.extend(taken.log, taken.events, taken.completed, note, self._now())
         given.append(Given(log.origin, end, checkpoint.root, self._now(), note))
-        return [], taken.log
+        log = replace(taken.log, receipt=note)
+        if log.recovery:
+            log = self._recovered(tx, log, taken.events)
+        return [], log
+
+    def _restored(self, tx: Transaction, log: Log, note: str) -> Log:
+        """The log, in recovery where the device holds a receipt of ours over more than is held: a backup was restored here."""
+        if not note:
+            return log
+        try:
+            receipted = open_receipt(note, self.cosigner).checkpoint
+        except VerificationError:
+            return log  # another registry's, or nobody's
+        known = _receipted(log)
+        if receipted.origin != log.origin or receipted.size <= max(log.size, known.size if known else 0):
+            return log
+        return tx.recover(log, note)
+
+    def _recovered(self, tx: Transaction, log: Log, events: Sequence[Event]) -> Log:
+        """Record what did not come back, and end the recovery where all of it was gone through."""
+        receipted = open_receipt(log.recovery, self.cosigner).checkpoint.size
+        lost = [event.seq for event in events if event.seq < receipted and event.payload is None]
+        tx.lose(log, lost, log.recovery, self._now())
+        return tx.recover(log, "") if log.size >= receipted else log
 
     def _verified(self, log: Log, rows: Sequence[Unpacked], note: str, checkpoint: Checkpoint) -> _Taken:
         """The log with the rows added. Raises ``VerificationError`` where they are not what was signed."""
@@ -205,7 +240,7 @@ class Ingest:
         chain = KeyChain.resumed(log.origin, log.chain.keys(0), last, number, key)
         events: list[Event] = []
         completed: list[tuple[int, int, bytes]] = []
-        epoch = number
+        epoch, receipted = number, _receipted(log)
         for place, (row, known) in enumerate(rows, log.size):
             record = _placed(row, known, place, log)
             if record is not None:
@@ -215,6 +250,10 @@ class Ingest:
                 epoch = record.key_epoch
             events.append(_event(place, row, record))
             completed += tree.append(leaf_hash(row.record))
+            if receipted is not None and receipted.size == tree.size and receipted.root != tree.root():
+                raise _OtherHistoryError(
+                    f"the first {tree.size} records are others than those that were receipted once"
+                )
         if tree.root() != checkpoint.root:
             raise _WrongRootError("root")
         _, signers = open_note(note, chain.keys(epoch))
@@ -236,6 +275,15 @@ class _Taken:
 
 class _WrongRootError(VerificationError):
     """The records do not lead to the root of the checkpoint."""
+
+
+class _OtherHistoryError(Exception):
+    """A log in recovery comes back as another than was receipted."""
+
+
+def _receipted(log: Log) -> Checkpoint | None:
+    """What this registry held once of a log in recovery."""
+    return parse_checkpoint(split_note(log.recovery)[0]) if log.recovery else None
 
 
 def _placed(row: Stored, record: Record | None, place: int, log: Log) -> Record | None:

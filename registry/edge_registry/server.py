@@ -250,7 +250,9 @@ class Server:
         socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         for option, value in (
             (zmq.MAXMSGSIZE, wire.MAX_FRAME), (zmq.RCVHWM, 8), (zmq.SNDHWM, 64), (zmq.ROUTER_MANDATORY, 1),
-            (zmq.CURVE_SERVER, 1), (zmq.HEARTBEAT_IVL, 10_000), (zmq.HEARTBEAT_TIMEOUT, 30_000), (zmq.LINGER, 200),
+            (zmq.CURVE_SERVER, 1), (zmq.LINGER, 200),
+            # Not ZeroMQ's heartbeats: behind a batch that takes a minute on a slow link they come too late, and cut it.
+            (zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 60), (zmq.TCP_KEEPALIVE_INTVL, 20), (zmq.TCP_KEEPALIVE_CNT, 3),
         ):  # fmt: skip
             socket.setsockopt(option, value)
         socket.setsockopt(zmq.CURVE_PUBLICKEY, curve[0].encode())

@@ -53,6 +53,7 @@ class Log:
     receipt: str
     receipt_s: int
     valid_size: int | None
+    recovery: str = ""
 
     @property
     def size(self) -> int:
@@ -186,7 +187,7 @@ class Transaction:
         hashes = [row.hashes[place : place + 32] for place in range(0, len(row.hashes), 32)]
         return Log(
             row.log, row.log_id, row.robot, row.origin, CompactRange(row.size, hashes), chain, row.state, row.session, row.boot,
-            row.receipt, row.receipt_s, row.valid_size,
+            row.receipt, row.receipt_s, row.valid_size, row.recovery,
         )  # fmt: skip
 
     def new_log(self, log_id: bytes, robot: Robot, origin: str, boot: bytes) -> Log:
@@ -212,6 +213,23 @@ class Transaction:
         self._update(log, state="quarantined")
         values = {"log": log.number, "kind": kind, "at_s": int(time.time()), "words": words, "proof": proof}
         self.connection.execute(sa.insert(t.conflicts).values(**values))
+
+    def recover(self, log: Log, receipt: str) -> Log:
+        """The log goes into recovery, from what is held to what ``receipt`` covers; empty: it is over."""
+        self._update(log, recovery=receipt)
+        return replace(log, recovery=receipt)
+
+    def lose(self, log: Log, sequences: Sequence[int], receipt: str, now_s: int) -> None:
+        """These records' payloads did not come back; ``receipt`` proves that they were held."""
+        ranges: list[list[int]] = []
+        for sequence in sequences:
+            if ranges and ranges[-1][1] == sequence:
+                ranges[-1][1] += 1
+            else:
+                ranges.append([sequence, sequence + 1])
+        for first, end in ranges:
+            values = {"log": log.number, "first": first, "end": end, "receipt": receipt, "at_s": now_s}
+            self.connection.execute(sa.insert(t.losses).values(**values))
 
     def extend(
         self,
@@ -289,10 +307,14 @@ class Transaction:
             self.connection.exec_driver_sql(f"insert into {table.name} values ({marks})", list(rows))
             return
         cursor = self.connection.connection.cursor()
-        with cursor.copy(f"copy {table.name} from stdin (format binary)") as copy:
-            copy.set_types([_postgres_type(column) for column in table.c])
-            for row in rows:
-                copy.write_row(row)
+        statement = f"copy {table.name} from stdin (format binary)"
+        try:
+            with cursor.copy(statement) as copy:
+                copy.set_types([_postgres_type(column) for column in table.c])
+                for row in rows:
+                    copy.write_row(row)
+        except self.connection.dialect.loaded_dbapi.Error as error:
+            raise sa.exc.OperationalError(statement, None, error) from error
 
 
 def _values(row: Event) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = 1
+VERSION = 2
 PARTITIONS = 16  #: of events and tiles on PostgreSQL, by log
 
 metadata = MetaData()
@@ -69,6 +69,9 @@ logs = Table(
     Column("receipt", Text, nullable=False),  #: the newest, empty before the first
     Column("receipt_s", BigInteger, nullable=False),
     Column("seen_s", BigInteger, nullable=False),  #: the device's last word
+    Column(
+        "recovery", Text, nullable=False, server_default=""
+    ),  #: our receipt over more than is held: a backup was restored
     Column("valid_size", BigInteger),  #: records that count, once the robot was revoked; null: all
 )
 
@@ -149,7 +152,9 @@ losses = Table(
     Column("log", BigInteger, nullable=False),
     Column("first", BigInteger, nullable=False),
     Column("end", BigInteger, nullable=False),
-    Column("receipt", Text, nullable=False),  #: the proof that it was held once
+    Column(
+        "receipt", Text, nullable=False
+    ),  #: the proof that it was held once: records came back, these without payloads
     Column("at_s", BigInteger, nullable=False),
     PrimaryKeyConstraint("log", "first"),
 )
