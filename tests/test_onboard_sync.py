@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import socket
@@ -214,3 +215,26 @@ def test_only_what_is_receipted_is_erased_and_the_next_start_lacks_nothing(site:
     shutil.copy(site.folder / "journal.db", site.folder / "copy.db")
     with Reader(site.folder / "copy.db") as reader:
         assert all(row.seq < site.held() for row in reader.rows() if row.payload is None)
+
+
+def test_a_bundle_reaches_a_running_monitor(site: Site) -> None:
+    """Signed while robots are connected, it is held, journaled and shown, and replaced by the next."""
+    address = f"ipc://{site.folder}/ask"
+    process = Process(site.folder, "--registry", str(site.folder / "registry.link"))
+
+    def held() -> int:
+        return int(ask(address, {"do": "status"})["state"]["sync"]["bundle"])
+
+    try:
+        site.registry("bundle", "--envelope", "live.yaml")
+        process.start()
+        wait(lambda: held() == 1)
+        first = site.monitor("sync", "bundle", "--registry", "registry.link", "--extract", "sent")
+        assert "\nenvelope live.yaml " in first
+        assert (site.folder / "sent/envelope/live.yaml").read_bytes() == (site.folder / "live.yaml").read_bytes()
+        assert site.registry("bundle", "--again").splitlines()[2] == "2"
+        wait(lambda: held() == 2)
+    finally:
+        process.end()
+    types = [json.loads(line)["type"] for line in (site.folder / "events.jsonl").read_text().splitlines()]
+    assert types.count("bundle.accepted") == 2 and "bundle.refused" not in types

@@ -383,7 +383,7 @@ def errand(link: Path | None, rate_kib: int, keep_days: float, size_mib: int) ->
     from ..onboard.courier import Errand
     from ..sync.enrolment import load_link
 
-    return Errand(load_link(link), rate_kib << 10, keep_days * 86_400, size_mib << 20)
+    return Errand(load_link(link), link.with_suffix(".bundle"), rate_kib << 10, keep_days * 86_400, size_mib << 20)
 
 
 def curve_keys(curve_key: Path | None, peers: Path | None) -> Keys | None:

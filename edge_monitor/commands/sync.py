@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..errors import EdgeMonitorError
 from .reach import reaching
 
 if TYPE_CHECKING:
@@ -123,6 +124,25 @@ def import_(db: Path, receipt: Path, link: Path, key: Path, control: Reach) -> N
     with _keeping(db, key, load_link(link).receipts, control) as store:
         size = store(receipt.read_text("utf-8", "replace")[:8192])
     click.echo(f"{db}  {size} records are receipted")
+
+
+@command.command()
+@LINK
+@click.option(
+    "--extract", "folder", type=click.Path(file_okay=False, path_type=Path), help="Write its files here, KIND/NAME."
+)
+def bundle(link: Path, folder: Path | None) -> None:
+    """Show the bundle that the registry has sent, verified: version, when it was signed, and its files. Exit code 1: none."""
+    from ..sync.bundles import Holding, extract
+    from ..sync.enrolment import load_link
+
+    held = Holding(link.with_suffix(".bundle"), load_link(link).receipts).bundle
+    if held is None:
+        raise EdgeMonitorError(f"{link.with_suffix('.bundle')}: no bundle has come yet")
+    click.echo(held.text().rstrip())
+    if folder is not None:
+        for path in extract(held, folder):
+            click.echo(str(path))
 
 
 @contextmanager

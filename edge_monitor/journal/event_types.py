@@ -24,5 +24,6 @@ EVENT_TYPES = (
     "key.rotated",
     "mitigation.applied", "mitigation.withdrawn",
     "hardcase.captured",
+    "bundle.accepted", "bundle.refused",
     "incident.requested", "incident.kept", "incident.removed", "incident.failed",
 )  # fmt: skip

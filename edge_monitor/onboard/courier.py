@@ -6,18 +6,23 @@ link or a registry does can hold up the engine, or the journal.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import EdgeMonitorError, VerificationError
+from ..events import Event
 from ..journal import Journal
 from ..journal.cosignatures import open_receipt
 from ..journal.writer import JournalError
+from ..sync import wire
 from ..sync.blobs import Blob, Shelf
+from ..sync.bundles import Holding
 from ..sync.retention import Retention
 from ..sync.uplink import Registry, Uplink
 from .history import WANTED
@@ -32,6 +37,7 @@ class Errand:
     """What was asked for. ``rate``: cap in bytes a second, 0: none; ``age_s``, ``size``: see :class:`.Retention`."""
 
     registry: Registry
+    bundle: Path  #: file for what the registry sends down
     rate: int = 0
     age_s: float = 0.0
     size: int = 0
@@ -47,15 +53,21 @@ class Courier:
     def __init__(
         self, errand: Errand, journal: Path, boot: bytes, software: str, scribe: Scribe, incidents: Path | None = None
     ) -> None:
-        """``incidents``: folder of files that the black box has kept and named."""
+        """``incidents``: folder of files that the black box has kept and named. Raises ``ConfigError`` for a damaged bundle."""
         self._errand = errand
         self._scribe = scribe
         self._retention = errand.retention()
         self._incidents = incidents
         self._failure = ""
         self._stop = threading.Event()
+        self._holding = Holding(errand.bundle, errand.registry.receipts)
+        self._born = self._since_signed()  # ns on the clock that no one sets, at which the bundle was 0 s old
+        self._news: deque[Event] = deque()
         shelf = Shelf(self._files) if incidents is not None else None
-        self._uplink = Uplink(errand.registry, journal, boot, software, self._store, rate=errand.rate, shelf=shelf)
+        self._uplink = Uplink(
+            errand.registry, journal, boot, software, self._store, rate=errand.rate, shelf=shelf,
+            bundle=self._hold, bundle_version=lambda: self._holding.version,
+        )  # fmt: skip
         self._pruner = threading.Thread(target=self._prune, name="retention", daemon=True)
 
     def start(self) -> None:
@@ -83,6 +95,15 @@ class Courier:
             self._uplink.progress.held = max(self._uplink.progress.held, size)
         return size
 
+    def bundle_age(self) -> float:
+        """S since the registry signed the bundle that is held; NaN where there is none. Steps of the wall clock change
+        nothing: it is read when a bundle comes, and at the start."""
+        return (_boottime() - self._born) / 1e9 if self._holding.bundle is not None else math.nan
+
+    def news(self) -> list[Event]:
+        """Events to be journaled, their time left open."""
+        return [self._news.popleft() for _ in range(len(self._news))]
+
     def status(self) -> dict[str, Any]:
         """How it stands, for ``edge-monitor status``."""
         progress = self._uplink.progress
@@ -92,6 +113,7 @@ class Courier:
             "size": progress.size,
             "receipt_time_s": progress.receipt_time,
             "sent_bytes": progress.sent_bytes,
+            "bundle": self._holding.version,
             **({"failure": self._failure} if self._failure else {}),
         }
 
@@ -106,6 +128,24 @@ class Courier:
                 self._failure = str(error)
 
         return self._scribe.ask(job)
+
+    def _hold(self, message: wire.Bundle) -> None:
+        """A bundle has come, in the uplink's thread."""
+        try:
+            bundle = self._holding.take(message.data)
+        except (VerificationError, OSError) as error:
+            why = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+            payload = {"version": message.version, "held": self._holding.version, "cause": why}
+            self._news.append(Event("bundle.refused", "bundle", 0, 0, "marginal", payload))
+            return
+        self._born = self._since_signed()
+        files = [[item.kind, item.name, item.digest] for item in bundle.items]
+        payload = {"version": bundle.version, "registry": bundle.registry, "signed_s": bundle.time, "files": files}
+        self._news.append(Event("bundle.accepted", "bundle", 0, 0, "negligible", payload))
+
+    def _since_signed(self) -> int:
+        signed = self._holding.bundle.time if self._holding.bundle is not None else 0
+        return _boottime() - max(0, time.time_ns() - signed * 10**9)
 
     def _prune(self) -> None:
         """Have a little erased at a time, so that no commit waits long."""
@@ -133,6 +173,10 @@ class Courier:
         except OSError:
             return []  # one has been removed just now: the next look finds the others
         return [Blob(path, KINDS[path.suffix]) for _, path in sorted(found)]
+
+
+def _boottime() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def _waited(done: threading.Event, stopped: Callable[[], bool]) -> bool:

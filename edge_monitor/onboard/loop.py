@@ -6,6 +6,7 @@ One turn: receive what is queued, decide, let time pass to now, publish, and onl
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -196,6 +197,8 @@ class Onboard:
         if self._raw is not None:
             for event in (*unread, *self._raw.news(now)):
                 self.announce(event, now)
+        for event in self._courier.news() if self._courier is not None else ():
+            self.announce(replace(event, t_effective=now, t_decided=now), now)
         for event in self._access.attend(now) if self._access is not None else ():
             self.announce(event, now)
         if self._desk is not None:
@@ -347,6 +350,7 @@ class Onboard:
         own = OwnState(
             float(not failed), age / 1e9, health.waiting / self.scribe.capacity, float(health.refused),
             self._account.longest_ns / 1e9, float(self._source.lost),
+            self._courier.bundle_age() if self._courier is not None else math.nan,
         )  # fmt: skip
         self._account.own, self._account.reported, self._account.longest_ns = state, now, 0
         return self.monitor.feed(own_batch(self._own, now, own))

@@ -28,6 +28,7 @@ class OwnState:
     journal_refused: float  #: entries refused since the start
     cycle: float  #: s: the longest turn of the loop since the last report
     lost: float  #: messages that the source had to drop since the start
+    bundle_age: float  #: s since the registry signed the bundle that is held; NaN without one
 
 
 _FIELDS = tuple(OwnState.__dataclass_fields__)

@@ -9,6 +9,7 @@ from edge_monitor.cli import EXIT_CODES
 from edge_monitor.command_line import LazyGroup, run
 
 COMMANDS = {
+    "bundle": ("edge_registry.commands.bundle", "Show or sign what robots are sent: envelopes, people, revocations."),
     "enrol": ("edge_registry.commands.enrol", "Print a one-time token with which a robot enrols."),
     "import": ("edge_registry.commands.import_", "Take records of a robot from a file that was carried here."),
     "robots": ("edge_registry.commands.robots", "List robots and their logs: how much is held, and what is wrong."),

@@ -49,6 +49,7 @@ class _Peer:
     origin: str = ""
     log_id: bytes = b""
     malformed: int = 0
+    bundle: int = 0  #: version of the newest one that it holds, or was sent
 
 
 @dataclass(slots=True)
@@ -200,6 +201,8 @@ class Server:
             answers = self._ingest.hello(tx, robot, message, again=again)
             if isinstance(answers[0], wire.Welcome):
                 peer.origin, peer.log_id = message.origin, uuid.UUID(message.origin.rpartition("/")[2]).bytes
+                peer.bundle = message.bundle
+                answers += self._newer(tx, peer)
             return answers
         if isinstance(message, wire.Alert):
             return self._ingest.alert(tx, robot, peer.log_id, message)
@@ -208,8 +211,17 @@ class Server:
         if isinstance(message, wire.BlobPart):
             return self._blobs.part(tx, robot, message)
         if isinstance(message, wire.Ping):
-            return [wire.Pong(int(self._now()))]
+            return [wire.Pong(int(self._now())), *self._newer(tx, peer)]
         return [wire.Refused("malformed", "enrolment has an address of its own")]
+
+    def _newer(self, tx: Transaction, peer: _Peer) -> list[wire.Downlink]:
+        """The downlink bundle, where the device has an older one."""
+        if not peer.log_id or tx.bundle_version() <= peer.bundle:
+            return []
+        newest = tx.bundle()
+        assert newest is not None
+        peer.bundle = newest[0]
+        return [wire.Bundle(*newest)]
 
     def _enrolment(self) -> None:
         address, *frames = self._enrol.recv_multipart()

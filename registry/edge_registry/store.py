@@ -208,6 +208,20 @@ class Transaction:
         self._update(log, session=session, boot=boot, seen_s=int(time.time()))
         return replace(log, session=session, boot=boot)
 
+    def bundle(self) -> tuple[int, bytes] | None:
+        """The newest downlink bundle: its version and bytes."""
+        query = sa.select(t.bundles.c.version, t.bundles.c.data).order_by(t.bundles.c.version.desc()).limit(1)
+        row = self.connection.execute(query).first()
+        return (row.version, row.data) if row is not None else None
+
+    def bundle_version(self) -> int:
+        """Of the newest bundle; 0 for none."""
+        return int(self.connection.execute(sa.select(sa.func.max(t.bundles.c.version))).scalar() or 0)
+
+    def add_bundle(self, version: int, data: bytes, now_s: int) -> None:
+        """A new bundle. Raises ``IntegrityError`` where this version is there already."""
+        self.connection.execute(sa.insert(t.bundles).values(version=version, data=data, made_s=now_s))
+
     def quarantine(self, log: Log, kind: str, words: str, proof: bytes) -> None:
         """Nothing more is taken of a log until a person decides; the evidence stays."""
         self._update(log, state="quarantined")
