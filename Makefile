@@ -9,7 +9,7 @@ export PYTHONPATH :=
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-aarch64 lint fuzz crash hil bench bench-live bench-calibration clean docs plots
+.PHONY: help install demo test test-aarch64 lint fuzz crash chaos hil bench bench-live bench-calibration clean docs plots
 
 help: ## What can be made here
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 19
@@ -41,6 +41,9 @@ fuzz: $(STAMP) ## Cut and flip every recording (64 cuts, 256 flips each); 100,00
 
 crash: $(STAMP) ## Kill, cut the power, and let calls fail: 500 kills, every call, 12,000 states each of journal and tape, 60 restarts
 	$(BIN)/python tests/crash_matrix.py
+
+chaos: $(STAMP) ## Bad links, killed registries, changed frames, a simulated fleet: 100,000 frames and steps; about 20 minutes
+	$(BIN)/python tests/chaos_matrix.py
 
 test-aarch64: $(STAMP) ## The same bits on an emulated aarch64 (root, debootstrap, qemu-user-static); makes build/aarch64
 	$(BIN)/python tests/other_machine.py

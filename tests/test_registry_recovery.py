@@ -1,5 +1,7 @@
 """A registry that was restored from an old backup: it goes on from its own size, and says what it lost for good."""
 
+# ruff: noqa: F811  (fixtures of another file)
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from chaos.backups import back_up, restore
-from test_registry_ingest import IDENTITY, REGISTRY, Link, copy, link, store, write  # noqa: F401  (fixtures)
+from test_registry_ingest import IDENTITY, REGISTRY, Link, copy, link, store, write  # noqa: F401
 
 from edge_monitor.journal import Journal
 from edge_monitor.journal.cosignatures import cosigner_of, open_receipt
@@ -17,7 +19,7 @@ from edge_monitor.sync.retention import Retention
 from edge_registry import tables as t
 
 
-def receipted(link: Link) -> int:  # noqa: F811
+def receipted(link: Link) -> int:
     """Sync all there is, and keep the receipt in the journal."""
     link.hello()
     answer = link.sync()
@@ -32,7 +34,7 @@ def pruned(path: Path, end: int) -> None:
         assert journal.prune(end, lambda kind: False, 1 << 20) == end
 
 
-def held(link: Link) -> list[tuple[bytes, bytes | None]]:  # noqa: F811
+def held(link: Link) -> list[tuple[bytes, bytes | None]]:
     """Records and payloads at the registry."""
     with link.store.read() as tx:
         log = tx.log(link.log_id, link.robot)
@@ -40,14 +42,14 @@ def held(link: Link) -> list[tuple[bytes, bytes | None]]:  # noqa: F811
         return [(event.record, event.payload) for event in tx.events(log.number, 0, 1 << 40)]
 
 
-def losses(link: Link) -> list[tuple[int, int, str]]:  # noqa: F811
+def losses(link: Link) -> list[tuple[int, int, str]]:
     """What the registry says that it lost."""
     with link.store.read() as tx:
         rows = tx.connection.execute(sa.select(t.losses).order_by(t.losses.c.first))
         return [(row.first, row.end, row.receipt) for row in rows]
 
 
-def recovering(link: Link) -> str:  # noqa: F811
+def recovering(link: Link) -> str:
     """The receipt up to which the log is in recovery."""
     with link.store.read() as tx:
         log = tx.log(link.log_id, link.robot)
@@ -56,7 +58,7 @@ def recovering(link: Link) -> str:  # noqa: F811
 
 
 @pytest.mark.parametrize("held_then", [0, 1000])
-def test_after_an_old_backup_everything_comes_again(link: Link, held_then: int) -> None:  # noqa: F811
+def test_after_an_old_backup_everything_comes_again(link: Link, held_then: int) -> None:
     """What the device still has comes back bit by bit, nobody is accused, and the recovery ends."""
     backup = back_up(link.store)
     if held_then:
@@ -75,7 +77,7 @@ def test_after_an_old_backup_everything_comes_again(link: Link, held_then: int) 
     assert held(link)[:size] == before and losses(link) == [] and recovering(link) == ""
 
 
-def test_what_the_device_has_erased_meanwhile_is_a_loss_with_the_receipt_as_its_proof(link: Link) -> None:  # noqa: F811
+def test_what_the_device_has_erased_meanwhile_is_a_loss_with_the_receipt_as_its_proof(link: Link) -> None:
     """Records come back, payloads that are gone do not: the registry says which, and its own receipt that it held them."""
     backup = back_up(link.store)
     size = receipted(link)
@@ -97,7 +99,7 @@ def test_what_the_device_has_erased_meanwhile_is_a_loss_with_the_receipt_as_its_
     assert recovering(link) == ""
 
 
-def test_another_history_than_the_one_that_was_receipted_is_refused(link: Link) -> None:  # noqa: F811
+def test_another_history_than_the_one_that_was_receipted_is_refused(link: Link) -> None:
     """Who uses a registry's lost memory to bring other records than it has receipted once is quarantined."""
     backup = back_up(link.store)
     other = copy(link, "other")
@@ -118,7 +120,7 @@ def test_another_history_than_the_one_that_was_receipted_is_refused(link: Link) 
     assert isinstance(link.hello(), wire.Refused) and recovering(link) == receipt
 
 
-def test_a_foreign_receipt_begins_no_recovery(link: Link) -> None:  # noqa: F811
+def test_a_foreign_receipt_begins_no_recovery(link: Link) -> None:
     """A receipt of another key, or for another log, changes nothing."""
     size = receipted(link)
     backup = back_up(link.store)
@@ -132,7 +134,7 @@ def test_a_foreign_receipt_begins_no_recovery(link: Link) -> None:  # noqa: F811
         assert isinstance(welcome, wire.Welcome) and welcome.size == size and recovering(link) == ""
 
 
-def test_nothing_is_erased_that_the_registry_says_it_no_longer_holds(link: Link) -> None:  # noqa: F811
+def test_nothing_is_erased_that_the_registry_says_it_no_longer_holds(link: Link) -> None:
     """After a welcome with less than is receipted, payloads above it stay until they are receipted again."""
     size = receipted(link)
     rule = Retention(age_s=1.0)

@@ -18,7 +18,7 @@ PING_NS = 10_000_000_000
 SILENCE_NS = (
     3 * PING_NS
 )  #: without an answer the session is over; what is on a slow way has four times what it needs besides
-FIRST_WINDOW = 32 << 10  #: bytes without a receipt, before a link has shown what it carries
+FIRST_WINDOW = 8 << 10  #: bytes without a receipt, before a link has shown what it carries
 FAST_NS, SLOW_NS = (
     2_000_000_000,
     8_000_000_000,
@@ -230,7 +230,7 @@ class Session:
         if took < FAST_NS:
             self._window = min(self._window * 2, wire.MAX_FRAME)
         elif took > SLOW_NS:
-            self._window = max(self._window // 2, FIRST_WINDOW // 4)
+            self._window = max(self._window // 2, FIRST_WINDOW // 2)
 
     def _store(self, note: str) -> int:
         """Keep a receipt that holds; answers its size."""

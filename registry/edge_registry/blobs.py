@@ -70,7 +70,8 @@ class Blobs:
 
     def _wanted(self, tx: Transaction, digest: bytes, size: int) -> list[wire.Downlink]:
         path = self._partial(digest)
-        have = path.stat().st_size if path.exists() else 0
+        path.touch()
+        have = path.stat().st_size
         if have < size:
             return [wire.BlobWant(digest, have)]
         if _digest(path) != digest:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from edge_monitor.journal.epochs import ROTATED, KeyChain
 from edge_monitor.journal.keys import VerifierKey, parse_verifier_key
 from edge_monitor.journal.merkle import CompactRange, leaf_hash
 from edge_monitor.journal.reader import TILE_LEVEL
+from edge_monitor.journal.records import VERSION, decode_record
 
 from . import tables as t
 
@@ -87,8 +88,29 @@ class Store:
         self.engine = _engine(url)
         try:
             _create(self.engine)
+            self._index_later()
         except sa.exc.SQLAlchemyError as error:
             raise ConfigError(f"{_shown(url)}: cannot be used as a registry ({_first_line(error)})") from None
+
+    def _index_later(self) -> None:
+        """Give records that came before this program knew their version the columns that it reads in them, once."""
+        known = sa.select(t.settings.c.value).where(t.settings.c.key == "records")
+        with self.read() as tx:
+            if tx.connection.execute(known).scalar() == str(VERSION):
+                return
+        opaque = sa.select(t.events.c.log, t.events.c.seq, t.events.c.record).where(t.events.c.type == "")
+        with self.begin() as tx:
+            for log, seq, data in tx.connection.execute(opaque).all():
+                with suppress(VerificationError):
+                    r = decode_record(data)
+                    values = {
+                        "type": r.type, "severity": int(r.severity), "t_effective": r.t_effective, "t_decided": r.t_decided,
+                        "wall_ns": r.wall_ns,
+                    }  # fmt: skip
+                    where = (t.events.c.log == log, t.events.c.seq == seq)
+                    tx.connection.execute(sa.update(t.events).where(*where).values(**values))
+            tx.connection.execute(sa.delete(t.settings).where(t.settings.c.key == "records"))
+            tx.connection.execute(sa.insert(t.settings).values(key="records", value=str(VERSION)))
 
     @property
     def is_sqlite(self) -> bool:
