@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .courier import Courier
 
 #: A turn begins so long after the last one at the earliest: what comes in between is decided together.
-TURN_NS = 500_000
+TURN_NS = 700_000
 #: and, messages or not, so long after it at the latest (SEMANTICS §1).
 LONGEST_MS = 10
 #: Between reports of the monitor's own state, where nothing of it changes.

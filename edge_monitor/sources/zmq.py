@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import cast
 
 import zmq
 
@@ -196,23 +198,27 @@ class ZmqSource:
     def _receive(self, link: Link, most: int, size: int) -> int:
         """Take messages out of a socket, until about ``most`` were looked at or the batch is above ``size``; how many."""
         count = 0
+        # As frames, which know whether more follow: asking the socket costs as much as receiving.
+        receive = cast("Callable[[], zmq.Frame]", partial(link.socket.recv, zmq.NOBLOCK, False))
         while count < most and self._batch.size <= size:
-            try:  # as frames, which know whether more follow: asking the socket costs as much as receiving
-                frame = link.socket.recv(zmq.NOBLOCK, copy=False)
+            try:
+                frame = receive()
             except zmq.Again:
                 break
             count += 1
+            more = frame.more
             if link.skipping:
-                link.skipping = frame.more
+                link.skipping = more
                 continue
             frames, extra = [frame], 0
-            while frame.more and extra < TURN:  # a message comes whole or not at all
-                frame = link.socket.recv(zmq.NOBLOCK, copy=False)
+            while more and extra < TURN:  # a message comes whole or not at all
+                frame = receive()
+                more = frame.more
                 if len(frames) < FRAMES:
                     frames.append(frame)
                 else:
                     extra += 1
-            link.skipping = frame.more  # a message of very many frames is left over several drains
+            link.skipping = more  # a message of very many frames is left over several drains
             count += extra
             self._take(frames, extra)
         return count
