@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+TEST = re.compile(r"`((?:[\w-]+/)+\w+\.py)::(test_\w+)`")
 NAMED = re.compile(r"`(?:[\w./-]*/)?[\w-]+\.(?:py|md|yaml|json|mcap|toml)\b")
 
 
@@ -166,6 +167,17 @@ def test_the_onboard_page_gives_the_process_s_numbers() -> None:
     rarely, often = publication.STATE_NS / 1e9, publication.QUICK_STATE_NS / 1e6
     assert f"at most every {often:g} ms, and every {rarely:g} s |" in text
     assert PUBLISH in text and CONTROL in text
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    """A claim that names `tests/FILE.py::NAME` names a test that is there."""
+    named = [(path.name, *found) for path in documents() for found in TEST.findall(path.read_text("utf-8"))]
+    known = {
+        file: set(re.findall(r"^\s*(?:async )?def (test_\w+)", (ROOT / file).read_text("utf-8"), re.MULTILINE))
+        for file in {file for _, file, _ in named if (ROOT / file).is_file()}
+    }
+    assert len(named) > 20
+    assert [one for one in named if one[2] not in known.get(one[1], set())] == []
 
 
 def test_documents_speak_of_the_project_alone() -> None:
