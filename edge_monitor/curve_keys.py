@@ -15,6 +15,7 @@ from pathlib import Path
 import zmq
 
 from .errors import ConfigError
+from .secret_files import open_to_others
 from .sources.curve import DOORS, PUBLISH, Curve, is_key
 
 LARGEST = 1 << 18  #: bytes of a file
@@ -86,7 +87,7 @@ def load_pair(path: Path) -> Pair:
         raise ConfigError(f"{path}: this is a public key; give the .curve file beside it")
     if len(words) != 4 or words[0] != _HEAD or not (is_key(words[2]) and is_key(words[3])):
         raise ConfigError(f"{path}: not a CURVE key; make one with 'edge-monitor keys curve NAME'")
-    if path.stat().st_mode & 0o077:
+    if open_to_others(path):
         raise ConfigError(f"{path}: other users can read this key; run 'chmod 600 {path}'")
     if zmq.curve_public(words[3].encode()).decode() != words[2]:
         raise ConfigError(f"{path}: its two keys are no pair; the file is damaged")

@@ -40,7 +40,10 @@ def reaching(function: Callable[..., Any]) -> Callable[..., Any]:
             "--curve-key", type=FILE, envvar="EDGE_MONITOR_CURVE_KEY",
             help="Your CURVE key, where the monitor asks for one; default: $EDGE_MONITOR_CURVE_KEY.",
         ),
-        click.option("--control", default=CONTROL, show_default=True, help="The monitor's address for requests."),
+        click.option(
+            "--control", default=CONTROL, envvar="EDGE_MONITOR_CONTROL",
+            help=f"The monitor's address for requests; default: $EDGE_MONITOR_CONTROL, else {CONTROL}.",
+        ),
     ):  # fmt: skip
         reached = option(reached)
     return reached

@@ -18,6 +18,7 @@ import nacl.exceptions
 import nacl.signing
 
 from ..errors import ConfigError
+from ..secret_files import open_to_others
 
 ED25519 = b"\x01"  #: signature type of signed notes
 MAX_KEY_FILE = 4096
@@ -106,7 +107,7 @@ def load_signing_key(path: Path) -> SigningKey:
     if not line.startswith(_PRIVATE):
         hint = " (this is a public key; give the .key file)" if "+" in line else ""
         raise ConfigError(f"{path}: not a signing key{hint}; make one with 'edge-monitor keys new NAME'")
-    if path.stat().st_mode & 0o077:
+    if open_to_others(path):
         raise ConfigError(f"{path}: other users can read this key; run 'chmod 600 {path}'")
     name, key_id, data = _parse(line.removeprefix(_PRIVATE), path)
     key = SigningKey(name, data)

@@ -6,7 +6,6 @@ import errno
 import ipaddress
 import os
 import socket
-import stat
 import termios
 import tty
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from edge_monitor.errors import ConfigError, UsageError
+from edge_monitor.secret_files import open_to_others
 
 from .framing import SEGMENT
 
@@ -88,7 +88,7 @@ def parse_address(text: str) -> LinkAddress:
 def read_key(path: Path) -> bytes:
     """The signing key in a file: 64 hex digits. Raises ``ConfigError``."""
     try:
-        mode, text = path.stat().st_mode, path.read_text("ascii").strip()
+        opened, text = open_to_others(path), path.read_text("ascii").strip()
         key = bytes.fromhex(text)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the file of the signing key") from None
@@ -96,7 +96,7 @@ def read_key(path: Path) -> bytes:
         key = b""
     if len(key) != KEY_BYTES:
         raise ConfigError(f"{path}: no signing key; it is 64 hex digits, as the vehicle was given them")
-    if stat.S_IMODE(mode) & 0o077:
+    if opened:
         raise ConfigError(f"{path}: others can read this key; run 'chmod 600 {path}'")
     return key
 

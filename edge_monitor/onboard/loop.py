@@ -96,8 +96,8 @@ class Onboard:
         limits: Limits = Limits(),
         simulated: bool = False,
     ) -> None:
-        """``tell``: gets each event. ``notify``: gets words for the service manager after each heartbeat. ``simulated``:
-        ``clock`` is a simulator's, which no later run can go on from."""
+        """``tell``: gets each event. ``notify``: gets words for the service manager after each heartbeat and before the end.
+        ``simulated``: ``clock`` is a simulator's, which no later run can go on from."""
         self.monitor = monitor
         self.publication = publication
         self.scribe = scribe
@@ -227,6 +227,8 @@ class Onboard:
 
     def end(self) -> None:
         """Revoke every GO, write the end mark, and give everything back."""
+        if self._notify is not None:
+            self._notify("STOPPING=1")
         now = self._clock()
         self.publication.withhold("the monitor has stopped", now)
         self._hand_out(self.monitor.until(now), now)

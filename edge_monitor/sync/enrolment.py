@@ -16,6 +16,7 @@ from ..errors import ConfigError, EdgeMonitorError, VerificationError
 from ..journal.cosignatures import parse_cosigner_key
 from ..journal.keys import SigningKey, VerifierKey
 from ..journal.notes import open_note, sign_note
+from ..secret_files import open_to_others
 from . import wire
 from .uplink import Registry
 
@@ -82,7 +83,7 @@ def load_link(path: Path) -> Registry:
     """The registry of a link file. Raises ``ConfigError`` when it is unreadable, malformed, or open to other users."""
     try:
         data = json.loads(path.read_text("utf-8")[:8192])
-        if path.stat().st_mode & 0o077:
+        if open_to_others(path):
             raise ConfigError(f"{path}: other users can read this key; run 'chmod 600 {path}'")
         fields = {name: str(data[name]) for name in ("address", "server", "receipts", "public", "secret")}
     except OSError as error:
