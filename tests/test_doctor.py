@@ -1,11 +1,10 @@
-"""``edge-monitor doctor`` and the unit file: what must be mended is found before the vehicle moves."""
+"""``edge-monitor doctor``: what must be mended is found before the vehicle moves."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shlex
 import socket
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import click
 import msgspec
 import pytest
 import zmq
@@ -71,21 +69,6 @@ def test_what_has_to_be_mended_is_named(tmp_path: Path) -> None:
     os.chmod(key, 0o644)
     found = doctor(tmp_path, "--key", str(key), "--journal", str(tmp_path / "none" / "j.db"), expect=1)
     assert "chmod 600" in found["key"]["told"] and "folder" in found["disk"]["told"]
-
-
-def test_the_unit_starts_what_there_is() -> None:
-    """The unit's command lines are ones that edge-monitor takes, and its kind is the one that is notified."""
-    from edge_monitor.cli import group
-
-    text = (ROOT / "deploy" / "edge-monitor.service").read_text("utf-8").replace("\\\n", " ")
-    lines = dict(re.findall(r"^(ExecStartPre|ExecStart)=\S+/edge-monitor (.*)$", text, re.MULTILINE))
-    assert set(lines) == {"ExecStartPre", "ExecStart"} and "Type=notify" in text and "WatchdogSec=2" in text
-    for line in lines.values():
-        name, *words = shlex.split(line)
-        command = group.get_command(click.Context(group), name)
-        assert command is not None
-        known = {option for parameter in command.params for option in parameter.opts}
-        assert {word for word in words if word.startswith("-")} <= known
 
 
 def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
