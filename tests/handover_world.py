@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edge_monitor.core.authority import Change, Command
 from edge_monitor.core.commands import AcceptHandover, CancelHandover, RefuseHandover, RequestHandover
 from edge_monitor.core.decision_specs import Criterion, GateSpec, HandoverSpec
@@ -100,3 +102,18 @@ class World:
 def brief(acts: list[Act]) -> list[tuple[int, str]]:
     """Times and types."""
     return [(act.t_effective, act.type) for act in acts]
+
+
+def driving(then: int | None = None) -> World:
+    """Autonomy commands, the gate in motion has been GO."""
+    world = World(gates=(replace(GATES[0], mrm_after=then), GATES[1]))
+    world.see(0, "autonomy")
+    world.judge(1 * S, "continue", True)
+    return world
+
+
+def demanded(then: int | None = None) -> World:
+    """A transition demand is open since 10 s."""
+    world = driving(then)
+    assert brief(world.judge(10 * S, "continue", False)) == [(10 * S, "handover.requested")]
+    return world
