@@ -9,7 +9,7 @@ export PYTHONPATH :=
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-aarch64 lint fuzz crash chaos hil bench bench-live bench-calibration clean docs plots
+.PHONY: help install demo test test-aarch64 lint fuzz crash chaos mutants hil bench bench-live bench-calibration clean docs plots
 
 help: ## What can be made here
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 19
@@ -47,6 +47,9 @@ chaos: $(STAMP) ## Bad links, killed registries, changed frames, a simulated fle
 
 test-aarch64: $(STAMP) ## The same bits on an emulated aarch64 (root, debootstrap, qemu-user-static); makes build/aarch64
 	$(BIN)/python tests/other_machine.py
+
+mutants: $(STAMP) ## Change gates, authority, handover and checks in 1,700 small ways: does a test fall for each? build/mutants.json
+	$(BIN)/python tests/mutants.py --json build/mutants.json
 
 NOMINAL_SECONDS ?= 60
 hil: $(STAMP) ## Inject faults into a simulated vehicle; signed report in build/hil (NOMINAL_SECONDS=1800: in full)
