@@ -24,9 +24,7 @@ from rosbags.typesys import Stores, get_typestore
 from zmq_room import IN, META, Open, S, keys, message, rooms
 
 from edge_monitor.core.messages import Batch, Channel
-from edge_monitor.core.samples import (
-    Cause,
-)
+from edge_monitor.core.samples import Cause
 from edge_monitor.core.signals import Signal
 from edge_monitor.envelope import loads
 from edge_monitor.errors import ConfigError
