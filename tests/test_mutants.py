@@ -20,7 +20,7 @@ def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The program, as ``make mutants`` runs it."""
     command = [sys.executable, "tests/mutants.py", *arguments]
     return subprocess.run(
-        command, check=False, cwd=root, env=os.environ | {"NO_COLOR": "1"}, capture_output=True, text=True, timeout=300
+        command, check=False, cwd=root, env=os.environ | {"NO_COLOR": "1"}, capture_output=True, text=True, timeout=600
     )
 
 
