@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+ROS_PYTHONPATH := $(PYTHONPATH)
 export PYTHONPATH :=
 # Hash seeds and thread counts don't matter to results; a fixed hash seed makes failures repeat.
 export PYTHONHASHSEED := 0
@@ -62,6 +63,12 @@ bench: $(STAMP) ## Measure against the peers in the same run; writes build/bench
 BENCH_SECONDS ?= 600
 bench-live: $(STAMP) ## The onboard process at 10,000 messages a second for 10 minutes (BENCH_SECONDS=30: a quick look); build/bench-live.json
 	$(BIN)/python bench/live.py --seconds $(BENCH_SECONDS)
+
+bench-ros2: $(STAMP) ## CPU by message out of a ROS 2 graph, through DDS, and as a node where ROS 2 is sourced; build/bench-ros2-*.json
+	@$(BIN)/python bench/ros2.py dds; met=$$?; echo; \
+	if PYTHONPATH="$(ROS_PYTHONPATH)" python3 -c 'import rclpy, edge_monitor_msgs' 2>/dev/null; then \
+	  PYTHONPATH="$(CURDIR)/ros2_ws/src/edge_monitor_ros:$(CURDIR):$(ROS_PYTHONPATH)" python3 bench/ros2.py node || met=1; \
+	else echo "bench-ros2: the half with the node DID NOT RUN: no ROS 2 is sourced, or ros2_ws is not built"; fi; exit $$met
 
 bench-calibration: $(STAMP) ## Is the false-alarm promise of drift checks kept? Simulates 6,000 hours; about 4 minutes
 	$(BIN)/python bench/calibration.py
