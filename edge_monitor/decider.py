@@ -129,7 +129,7 @@ class Decider:
     @property
     def now(self) -> int:
         """Time reached, ns; 0 before the first item."""
-        now = int(self.engine.head["now"])
+        now = int(self.engine.memory.head["now"][0])  # of the row itself: a copy of it costs more than a sample
         return 0 if now == UNSEEN else now
 
     def take(self, items: np.ndarray) -> list[Event]:
@@ -246,7 +246,8 @@ class Decider:
         found: list[Event] = []
         while len(items):
             times = items["t"]
-            if times.max() <= self._beat and np.ptp(times) <= HEARTBEAT_NS:
+            latest = times.max()
+            if latest <= self._beat and latest - times.min() <= HEARTBEAT_NS:
                 break
             reached = np.maximum.accumulate(np.maximum(times, self.now))
             jump, late = first(reached - times > JUMP_NS), first(times > self._beat)
@@ -292,6 +293,8 @@ class Decider:
 
     def _events(self, rows: np.ndarray) -> list[Event]:
         found: list[Event] = []
+        if not len(rows):
+            return found
         for instant in instants(rows):
             for event in self._instant(instant):
                 self.whereabouts.told(event.type, event.t_effective)

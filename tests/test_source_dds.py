@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from dds_world import FLOAT, TYPES, Listener, Publisher, configure, message, next_domain, serialized
 
+from edge_monitor.core.messages import Batch
 from edge_monitor.core.samples import Cause
 from edge_monitor.core.signals import Signal
 from edge_monitor.dds.entities import Participant
@@ -275,6 +276,41 @@ def test_what_a_stall_pushes_out_is_counted(world: World) -> None:
     assert listener.said[0][1] == Cause.OVERFLOW
     assert listener.values["x"] == [float(n) for n in range(40, 50)]
     assert listener.source.counts["/x"].gaps == 40 == listener.source.lost
+
+
+def test_messages_are_stamped_when_they_came(world: World) -> None:
+    """Taken together after a while, messages of two topics have the times of their arrival and are in that order; what came
+    before the time that has been decided is stamped with that; what a stall pushed out shifts no stamp."""
+    send = {topic: world.publisher.open(topic) for topic in ("/x", "/y")}
+    listener = world.listen(number("/x"), number("/y"), asked={"/x": Delivery(depth=10)})
+    listener.until(lambda: listener.matched("/x") and listener.matched("/y"))
+    time.sleep(0.2)
+
+    def stamps(reached: int) -> list[tuple[str, int]]:
+        listener.source.reached = lambda: reached
+        items = listener.source.drain()
+        topics = {one.id: one.topic for one in listener.channels}
+        return [
+            (topics[row["channel"]], int(row["t"])) for one in items if isinstance(one, Batch) for row in one.messages
+        ]
+
+    sent: list[tuple[str, int]] = []
+    for topic in ("/y", "/x", "/x", "/y"):
+        sent.append((topic, time.clock_gettime_ns(time.CLOCK_BOOTTIME)))
+        send[topic](floats(1))
+        time.sleep(0.03)
+    found = stamps(sent[0][1])
+    assert [topic for topic, _ in found] == [topic for topic, _ in sent]
+    assert all(0 <= t - at < 25_000_000 for (_, t), (_, at) in zip(found, sent, strict=True)), (found, sent)
+
+    for _ in range(15):
+        send["/x"](floats(2))
+    time.sleep(0.03)
+    at = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    send["/x"](floats(3))
+    time.sleep(0.03)
+    times = [t for _, t in stamps(at)]
+    assert len(times) == 10 and times[:-1] == [at] * 9 and 0 < times[-1] - at < 25_000_000
 
 
 def test_too_large_and_too_fast_are_dropped_and_named(world: World) -> None:

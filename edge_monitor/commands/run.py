@@ -91,6 +91,11 @@ SWITCH_S = 0.0002  #: for so long at most the journal's thread may keep the engi
     "--sim-time", metavar="TOPIC",
     help="For the bench: time is what a simulator tells on TOPIC, such as /clock, at any speed; no vehicle takes such leases.",
 )  # fmt: skip
+@click.option(
+    "--turn", type=click.FloatRange(0.5, 10), metavar="MS",
+    help="What comes within so long is decided together, 0.5 to 10 ms: longer is cheaper, and decisions are as much later. "
+    "By default 10 with dds, where messages are stamped when they come, and 0.7 else.",
+)  # fmt: skip
 @click.option("--curve-key", type=FILE, help="This monitor's CURVE key, from 'edge-monitor keys curve'; with --peers.")
 @click.option("--peers", type=FILE, help="The list of CURVE keys that may connect, and of what is connected to.")
 @click.option("--plain", is_flag=True, help="Allow addresses beyond this machine without keys.")
@@ -130,6 +135,7 @@ def command(
     people: Path | None,
     unapproved: bool,
     sim_time: str | None,
+    turn: float | None,
     curve_key: Path | None,
     peers: Path | None,
     plain: bool,
@@ -176,6 +182,7 @@ def command(
             stack, loaded, approval, addresses, journal, key,
             black_box=black_box, publish=publish, control=control, keys=keys, plain=plain, people=trusted,
             messages=messages, tell=partial(_tell, jsonl=jsonl), sim_time=sim_time, stop=lambda: bool(stopping), synced=synced,
+            turn_ms=turn,
         )  # fmt: skip
         start.close()
         if onboard is None:
@@ -208,6 +215,7 @@ def assemble(
     sim_time: str | None = None,
     stop: Callable[[], bool] = bool,
     synced: Errand | None = None,
+    turn_ms: float | None = None,
 ) -> Onboard | None:
     """Put the process together: all kernels compiled and all files and sockets open when it returns.
 
@@ -224,7 +232,7 @@ def assemble(
     from ..onboard.black_box import INCIDENTS
     from ..onboard.control import Control
     from ..onboard.history import read_history
-    from ..onboard.loop import Onboard
+    from ..onboard.loop import GRAPH_TURN_NS, TURN_NS, Onboard
     from ..onboard.own_signals import TOPIC
     from ..onboard.publication import Publication
     from ..onboard.reloading import Reloading
@@ -257,7 +265,11 @@ def assemble(
         if isinstance(one, ZmqSource):
             access.watch(one.refusals)
     source = combine(inputs)
-    spread: list[DdsOutput] = graphs(inputs, envelope) if any(one.kind == "dds" for one in addresses) else []
+    graph = any(one.kind == "dds" for one in addresses)
+    spread: list[DdsOutput] = graphs(inputs, envelope) if graph else []
+    if graph and len(inputs) == 1:
+        inputs[0].reached = lambda: monitor.now
+    turn_ns = round(turn_ms * 1e6) if turn_ms is not None else GRAPH_TURN_NS if graph else TURN_NS
     send = everywhere([send, *(one.send for one in spread)])
     if simulated is not None and not simulated.wait(source, monitor.feed, stop):
         source.close()
@@ -282,7 +294,7 @@ def assemble(
     onboard = Onboard(
         monitor, source, scribe, publication, clock,
         ring=ring, keeper=keeper, raw=raw, tell=tell, notify=notify, simulated=simulated is not None,
-        outputs=spoken_to(inputs, publication, approval, simulated is not None),
+        outputs=spoken_to(inputs, publication, approval, simulated is not None), turn_ns=turn_ns,
     )  # fmt: skip
     reloading = Reloading(
         monitor, people, time.time_ns, wanted=lambda other: wanted(other, {ACTIONS, *topics}, {TOPIC}, latched),

@@ -67,6 +67,14 @@ class Liveness(NamedTuple):
     dead: int
 
 
+class Came(NamedTuple):
+    """When samples of a reader arrived: the one that is taken next has number ``first``, of those before ``end`` it is known."""
+
+    stamps: np.ndarray
+    first: int
+    end: int
+
+
 @dataclass(slots=True)
 class News:
     """What happened to a reader since the last look; numbers of events."""
@@ -133,8 +141,9 @@ class Reader:
 
         self.qos, self.type = qos, type_name
         self.bell = np.zeros(1, BELL)
-        self.bell["eventfd"] = eventfd
+        self.bell["eventfd"], self.bell["time_at"] = eventfd, self.bell["time"].ctypes.data
         self._arrived = self._taken = 0
+        self._next = 0  # number of the sample that is taken next, as they arrived
         self._topic = participant.topic(topic, type_name)
         listener = library().dds_create_listener(None)
         library().dds_lset_data_available_arg(listener, load(), self.bell.ctypes.data, True)
@@ -146,7 +155,12 @@ class Reader:
         """To be called before messages are taken: what comes from now on rings again. Answers how many have come so far."""
         arrived = int(self.bell["arrived"][0])
         self.bell["rung"] = 0
+        self._next = max(self._next, arrived - self.qos.depth)
         return arrived
+
+    def came(self, arrived: int) -> Came:
+        """When the samples arrived that are taken next; ``arrived`` as the look said."""
+        return Came(self.bell["stamps"][0], self._next, arrived)
 
     def account(self, arrived: int, taken: int, *, more: bool) -> int:
         """What came of a look: ``arrived`` as it said, then ``taken``; ``more``: the queue may not be empty.
@@ -154,9 +168,11 @@ class Reader:
         Answers how many messages newer ones have pushed out of the queue, at least.
         """
         self._taken += taken
+        self._next += taken
         if more:
             self.bell["rung"] = 1
             return 0
+        self._next = max(self._next, arrived)
         came, took = arrived - self._arrived, self._taken
         self._arrived, self._taken = arrived, 0
         return max(0, came - took) if came > self.qos.depth else 0

@@ -6,6 +6,7 @@ Both are machine code: the callback runs in Cyclone's threads, which must not wa
 from __future__ import annotations
 
 import ctypes
+import time
 from typing import Any
 
 import numba
@@ -16,12 +17,25 @@ from numba import types
 from ..core.jit import kernel
 from ..core.messages import Batch
 from ..core.samples import MESSAGE
+from .entities import Came
 from .library import Info, library
 
 TAKEN = 256  #: samples that are taken in one go
+STAMPS = 4096  #: arrivals that are kept of a reader, a power of two: more than its queue is deep
 
-#: What the callback of a reader writes: whether it has rung since the last look, samples so far, and what to ring.
-BELL = np.dtype([("rung", "<i8"), ("arrived", "<i8"), ("eventfd", "<i8")])
+#: What the callback of a reader writes: whether it has rung since the last look, samples so far, what to ring, where the time
+#: (``timespec``) is read into, and when the last samples arrived, ns of CLOCK_BOOTTIME, each at its number modulo ``STAMPS``.
+BELL = np.dtype(
+    [
+        ("rung", "<i8"),
+        ("arrived", "<i8"),
+        ("eventfd", "<i8"),
+        ("time_at", "<i8"),
+        ("time", "<i8", 2),
+        ("stamps", "<i8", STAMPS),
+    ]
+)
+_TIME, _FIRST, _WORDS = 4, 6, 6 + STAMPS  # places in it
 #: The same as :class:`Info`, for kernels.
 INFO = np.dtype(
     {
@@ -33,6 +47,7 @@ INFO = np.dtype(
 )
 
 _ring = types.ExternalFunction("eventfd_write", types.int32(types.int32, types.uint64))
+_tell_time = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.int64))
 _size_of = types.ExternalFunction("ddsi_serdata_size", types.uint32(types.int64))
 _copy_to = types.ExternalFunction(
     "ddsi_serdata_to_ser", types.void(types.int64, types.uint64, types.uint64, types.int64)
@@ -44,7 +59,8 @@ def load() -> int:
     """Let kernels find the library's functions; answers the address of the callback for ``data_available``."""
     for name in ("ddsi_serdata_size", "ddsi_serdata_to_ser", "ddsi_serdata_unref"):
         binding.add_symbol(name, ctypes.cast(getattr(library(), name), ctypes.c_void_p).value)
-    binding.add_symbol("eventfd_write", ctypes.cast(ctypes.CDLL(None).eventfd_write, ctypes.c_void_p).value)
+    for name in ("eventfd_write", "clock_gettime"):
+        binding.add_symbol(name, ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p).value)
     global _callback  # noqa: PLW0603  it is called for as long as the process lives
     if _callback is None:
         _callback = numba.cfunc(types.void(types.int32, types.voidptr))(_announce)
@@ -52,14 +68,20 @@ def load() -> int:
 
 
 _callback: Any = None
+_BOOTTIME = time.CLOCK_BOOTTIME
 
 
 def _announce(_: int, argument: int) -> None:
-    bell = numba.carray(argument, (3,), dtype=np.int64)
+    bell = numba.carray(argument, (_WORDS,), dtype=np.int64)
+    _tell_time(_BOOTTIME, bell[3])
+    bell[_FIRST + (bell[1] & (STAMPS - 1))] = bell[_TIME] * 1_000_000_000 + bell[_TIME + 1]
     bell[1] += 1  # Cyclone calls back for one sample of a reader at a time
     if bell[0] == 0:
         bell[0] = 1
         _ring(bell[2], 1)
+
+
+_NO_STAMPS = np.zeros(STAMPS, np.int64)
 
 
 class Takings:
@@ -71,6 +93,7 @@ class Takings:
         self._data = np.empty(1 << 16, np.uint8)
         self._rows = np.empty(1 << 10, MESSAGE)
         self._count = 0
+        self._parts = 0  # readers' takings among them
         self.size = 0  #: bytes so far
         self._pointers = np.zeros(TAKEN, np.int64)
         self._infos = np.zeros(TAKEN, INFO)
@@ -80,8 +103,11 @@ class Takings:
         count = library().dds_takecdr(reader, self._pointers.ctypes.data, TAKEN, self._infos.ctypes.data, 0)
         return max(int(count), 0)
 
-    def keep(self, count: int, t: int, channel: int) -> tuple[int, int]:
-        """Add what was taken, received at ``t`` (ns); answers how many messages, and how many were too large."""
+    def keep(self, count: int, t: int, channel: int, came: Came | None = None, floor: int = 0) -> tuple[int, int]:
+        """Add what was taken; answers how many messages, and how many were too large.
+
+        Received at ``t`` (ns), or when they ``came``, but not before ``floor``.
+        """
         needed = int(total(self._pointers, self._infos, count, self._largest))
         if self.size + needed > len(self._data):  # a new one, since arrays of earlier batches may still look at the old
             data = np.empty(max(2 * len(self._data), self.size + needed), np.uint8)
@@ -93,8 +119,12 @@ class Takings:
             self._rows = rows
         place = self._data.ctypes.data + self.size
         rows = self._rows[self._count :]
-        kept, large = copy(self._pointers, self._infos, count, self._largest, place, self.size, rows, t, channel)
+        stamps, first, end = came or (_NO_STAMPS, 0, 0)
+        kept, large = copy(
+            self._pointers, self._infos, count, self._largest, place, self.size, rows, t, channel, stamps, first, end, floor
+        )  # fmt: skip
         self.size += needed
+        self._parts += 1
         self._count += int(kept)
         return int(kept), int(large)
 
@@ -106,8 +136,11 @@ class Takings:
         """What was kept, which holds until the next :meth:`take`; None where there is nothing."""
         if not self._count:
             return None
-        batch = Batch(self._data[: self.size], self._rows[: self._count])
-        self._count = self.size = 0
+        rows = self._rows[: self._count]
+        if self._parts > 1 and (rows["t"][1:] < rows["t"][:-1]).any():  # of several readers, each in its order
+            rows = rows[np.argsort(rows["t"], kind="stable")]
+        batch = Batch(self._data[: self.size], rows)
+        self._count = self._parts = self.size = 0
         return batch
 
 
@@ -123,7 +156,7 @@ def total(pointers, infos, count, largest):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def copy(pointers, infos, count, largest, place, offset, rows, t, channel):  # type: ignore[no-untyped-def]
+def copy(pointers, infos, count, largest, place, offset, rows, t, channel, stamps, first, end, floor):  # type: ignore[no-untyped-def]
     """Copy messages to address ``place``, which is byte ``offset`` of the batch, and give the samples back."""
     kept = np.int64(0)
     large = np.int64(0)
@@ -133,7 +166,10 @@ def copy(pointers, infos, count, largest, place, offset, rows, t, channel):  # t
             size = np.int64(_size_of(pointers[i]))
             if size <= largest:
                 _copy_to(pointers[i], np.uint64(0), np.uint64(size), place + done)
-                rows[kept]["t"] = t
+                came = np.int64(t)
+                if first + i < end:  # a callback may not have told of it yet
+                    came = min(max(stamps[(first + i) & (STAMPS - 1)], np.int64(floor)), came)
+                rows[kept]["t"] = came
                 rows[kept]["start"] = offset + done
                 rows[kept]["size"] = size
                 rows[kept]["channel"] = channel

@@ -10,7 +10,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -43,6 +42,8 @@ if TYPE_CHECKING:
 
 #: A turn begins so long after the last one at the earliest: what comes in between is decided together.
 TURN_NS = 700_000
+#: the same with a ROS 2 graph, whose messages are stamped when they come: a turn for each costs far more than taking it,
+GRAPH_TURN_NS = 10_000_000
 #: and, messages or not, so long after it at the latest (SEMANTICS §1).
 LONGEST_MS = 10
 #: Between reports of the monitor's own state, where nothing of it changes.
@@ -95,9 +96,11 @@ class Onboard:
         outputs: Sequence[Output] = (),
         limits: Limits = Limits(),
         simulated: bool = False,
+        turn_ns: int = TURN_NS,
     ) -> None:
         """``tell``: gets each event. ``notify``: gets words for the service manager after each heartbeat and before the end.
-        ``simulated``: ``clock`` is a simulator's, which no later run can go on from."""
+        ``simulated``: ``clock`` is a simulator's, which no later run can go on from. ``turn_ns``: what comes within so long is
+        decided together."""
         self.monitor = monitor
         self.publication = publication
         self.scribe = scribe
@@ -116,6 +119,7 @@ class Onboard:
         self._notify = notify
         self._outputs = outputs
         self._limits = limits
+        self._turn_ns = turn_ns
         self._clock_words = {"clock": "simulated"} if simulated else {"kernel_boot": kernel_boot()}
         self._told = monitor.decider.told
         self._account = _Account()
@@ -175,12 +179,13 @@ class Onboard:
 
     def turn(self, wait_ms: int = LONGEST_MS) -> None:
         """One turn; waits at most ``wait_ms`` for something to come."""
-        self._poller.poll(wait_ms)
-        behind = TURN_NS - (self._clock() - self._last)
-        if 0 < behind <= TURN_NS:
+        ready = {socket for socket, _ in self._poller.poll(wait_ms)}
+        behind = self._turn_ns - (self._clock() - self._last)
+        if 0 < behind <= self._turn_ns:
             time.sleep(behind / 1e9)
         begun = self._last = self._clock()
-        self._drain_wake()
+        if self._wake in ready:  # asking one that has not rung costs an exception; so does a socket without requests
+            os.eventfd_read(self._wake)
         found: list[Event] = []
         for item in self._source.drain():
             if self._raw is not None and not isinstance(item, Damage):
@@ -201,7 +206,7 @@ class Onboard:
             self.announce(replace(event, t_effective=now, t_decided=now), now)
         for event in self._access.attend(now) if self._access is not None else ():
             self.announce(event, now)
-        if self._desk is not None:
+        if self._desk is not None and self._desk.socket in ready:
             self._desk.serve(now)
         self._hand_out(self.monitor.until(now), now)
         if self._reloading is not None and (job := self._reloading.attend()) is not None:
@@ -356,7 +361,3 @@ class Onboard:
         )  # fmt: skip
         self._account.own, self._account.reported, self._account.longest_ns = state, now, 0
         return self.monitor.feed(own_batch(self._own, now, own))
-
-    def _drain_wake(self) -> None:
-        with suppress(BlockingIOError):
-            os.eventfd_read(self._wake)

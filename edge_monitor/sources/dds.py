@@ -25,7 +25,7 @@ from edge_monitor.ros.names import dds_topic, dds_type, full_type, is_topic, ros
 from .topics import SECOND, Counts, Limits, Status, Topic
 from .wanted import Wanted
 
-CARE = 10_000_000  #: ns between looks at the health of topics
+CARE = 50_000_000  #: ns between looks at the health of topics
 STEP = 5_000_000  #: ns by which the clock of stamps must step to be measured anew
 DEPTH = 2_000  #: messages that wait in a reader's queue
 BULK_DEPTH = 8  #: the same of images and clouds, so that a stall costs little memory
@@ -90,7 +90,8 @@ class Subscription:
 
 
 class DdsSource:
-    """Live input from a ROS 2 domain. Each message is stamped with the time at which it is taken out of its queue."""
+    """Live input from a ROS 2 domain. Each message is stamped with the time at which it is taken out of its queue, or with
+    that of its arrival (``reached``)."""
 
     def __init__(
         self,
@@ -117,6 +118,10 @@ class DdsSource:
         self._status: list[Status] = []
         self._damage: list[Damage] = []
         self.now = clock()  #: time of the newest message or look, ns
+        #: Where it is set, ``clock`` is CLOCK_BOOTTIME and messages are stamped when they came rather than when they are taken,
+        #: but not before the time that this answers: what has been decided up to then stays so.
+        self.reached: Callable[[], int] | None = None
+        self._floor = 0
         self._begun, self._cared = self.now, 0
         self._offset = wall() - self.now
         for subscription in self._by_name.values():
@@ -138,6 +143,7 @@ class DdsSource:
         now = self._tick()
         if now - self._cared >= CARE:
             self._care(now)
+        self._floor = now if self.reached is None else min(self.reached(), now)
         taken = 0
         left = False
         for subscription in self._by_name.values():
@@ -210,6 +216,7 @@ class DdsSource:
         arrived = reader.look()
         t = self._tick()
         count = self._takings.take(reader.handle)
+        came = reader.came(arrived) if self.reached is not None else None
         lost = reader.account(arrived, count, more=count == TAKEN)
         if lost:
             self._lose(topic, t, lost, f"{lost} messages came faster than they were taken")
@@ -223,7 +230,7 @@ class DdsSource:
             topic.counts.over_rate += dropped
             topic.miss(dropped)
         else:
-            kept, large = self._takings.keep(count, t, subscription.channel)
+            kept, large = self._takings.keep(count, t, subscription.channel, came, self._floor)
             topic.counts.taken += kept
             if large:
                 topic.counts.over_size += large
