@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from conftest import recordings_folder
 from dds_world import TYPES, message
 from mcap.writer import Writer
 from recording_publisher import Message, messages
@@ -14,7 +14,8 @@ from recording_publisher import Message, messages
 from edge_monitor.core.messages import Channel
 
 IMU, ODOMETRY, FIX = "/imu/data", "/husky_velocity_controller/odom", "/fix"
-HUSKY = recordings_folder() / "ugv_husky/derived_mcap/husky_mcapz.mcap"
+DATA = Path(os.environ.get("EDGE_MONITOR_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+HUSKY = DATA / "ugv_husky/derived_mcap/husky_mcapz.mcap"
 SECOND = 1_000_000_000
 SECONDS = (246, 252)  #: of the Husky's drive: it speeds up, turns and shakes
 STARTED = 1_700_000_000 * SECOND

@@ -216,7 +216,7 @@ class DdsSource:
         arrived = reader.look()
         t = self._tick()
         count = self._takings.take(reader.handle)
-        came = reader.came(arrived) if self.reached is not None else None
+        when = () if self.reached is None else (reader.came(arrived), self._floor)
         lost = reader.account(arrived, count, more=count == TAKEN)
         if lost:
             self._lose(topic, t, lost, f"{lost} messages came faster than they were taken")
@@ -230,7 +230,7 @@ class DdsSource:
             topic.counts.over_rate += dropped
             topic.miss(dropped)
         else:
-            kept, large = self._takings.keep(count, t, subscription.channel, came, self._floor)
+            kept, large = self._takings.keep(count, t, subscription.channel, *when)
             topic.counts.taken += kept
             if large:
                 topic.counts.over_size += large
