@@ -64,6 +64,7 @@ BENCH_SECONDS ?= 600
 bench-live: $(STAMP) ## The onboard process at 10,000 messages a second for 10 minutes (BENCH_SECONDS=30: a quick look); build/bench-live.json
 	$(BIN)/python bench/live.py --seconds $(BENCH_SECONDS)
 
+.PHONY: bench-ros2
 bench-ros2: $(STAMP) ## CPU by message out of a ROS 2 graph, through DDS, and as a node where ROS 2 is sourced; build/bench-ros2-*.json
 	@$(BIN)/python bench/ros2.py dds; met=$$?; echo; \
 	if PYTHONPATH="$(ROS_PYTHONPATH)" python3 -c 'import rclpy, edge_monitor_msgs' 2>/dev/null; then \

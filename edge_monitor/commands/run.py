@@ -212,10 +212,10 @@ def assemble(
     people: People | None = None,
     messages: Sequence[Path] = (),
     tell: Callable[[Event], None] | None = None,
+    turn_ms: float | None = None,
     sim_time: str | None = None,
     stop: Callable[[], bool] = bool,
     synced: Errand | None = None,
-    turn_ms: float | None = None,
 ) -> Onboard | None:
     """Put the process together: all kernels compiled and all files and sockets open when it returns.
 
