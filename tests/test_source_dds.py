@@ -286,6 +286,9 @@ def test_messages_are_stamped_when_they_came(world: World) -> None:
     listener.until(lambda: listener.matched("/x") and listener.matched("/y"))
     time.sleep(0.2)
 
+    def now() -> int:
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
     def stamps(reached: int) -> list[tuple[str, int]]:
         listener.source.reached = lambda: reached
         items = listener.source.drain()
@@ -296,21 +299,24 @@ def test_messages_are_stamped_when_they_came(world: World) -> None:
 
     sent: list[tuple[str, int]] = []
     for topic in ("/y", "/x", "/x", "/y"):
-        sent.append((topic, time.clock_gettime_ns(time.CLOCK_BOOTTIME)))
+        sent.append((topic, now()))
         send[topic](floats(1))
         time.sleep(0.03)
+    time.sleep(0.3)
+    end = now()
     found = stamps(sent[0][1])
     assert [topic for topic, _ in found] == [topic for topic, _ in sent]
-    assert all(0 <= t - at < 25_000_000 for (_, t), (_, at) in zip(found, sent, strict=True)), (found, sent)
+    assert all(at < t < end for (_, t), (_, at) in zip(found, sent, strict=True)), (found, sent)
 
     for _ in range(15):
         send["/x"](floats(2))
-    time.sleep(0.03)
-    at = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    time.sleep(0.3)
+    decided = now()
     send["/x"](floats(3))
-    time.sleep(0.03)
-    times = [t for _, t in stamps(at)]
-    assert len(times) == 10 and times[:-1] == [at] * 9 and 0 < times[-1] - at < 25_000_000
+    time.sleep(0.3)
+    end = now()
+    times = [t for _, t in stamps(decided)]
+    assert len(times) == 10 and times[:-1] == [decided] * 9 and decided < times[-1] < end
 
 
 def test_too_large_and_too_fast_are_dropped_and_named(world: World) -> None:
