@@ -14,6 +14,7 @@ COMMANDS = {
     "import": ("edge_registry.commands.import_", "Take records of a robot from a file that was carried here."),
     "robots": ("edge_registry.commands.robots", "List robots and their logs: how much is held, and what is wrong."),
     "serve": ("edge_registry.commands.serve", "Take what enrolled robots have recorded, until stopped."),
+    "tail": ("edge_registry.commands.tail", "Print every receipted record once, and on from any cursor."),
 }
 
 
