@@ -10,8 +10,11 @@ from edge_monitor.command_line import LazyGroup, run
 
 COMMANDS = {
     "bundle": ("edge_registry.commands.bundle", "Show or sign what robots are sent: envelopes, people, revocations."),
+    "conflicts": ("edge_registry.commands.conflicts", "List rollbacks and forks; write and check their proofs."),
     "enrol": ("edge_registry.commands.enrol", "Print a one-time token with which a robot enrols."),
     "import": ("edge_registry.commands.import_", "Take records of a robot from a file that was carried here."),
+    "release": ("edge_registry.commands.release", "Take records of a quarantined log again."),
+    "revoke": ("edge_registry.commands.revoke", "Take nothing more from a robot; say up to where its records count."),
     "robots": ("edge_registry.commands.robots", "List robots and their logs: how much is held, and what is wrong."),
     "serve": ("edge_registry.commands.serve", "Take what enrolled robots have recorded, until stopped."),
     "tail": ("edge_registry.commands.tail", "Print every receipted record once, and on from any cursor."),

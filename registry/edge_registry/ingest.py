@@ -88,20 +88,32 @@ class Ingest:
         self, tx: Transaction, robot: Robot, log_id: bytes, messages: Sequence[wire.Batch]
     ) -> list[wire.Downlink]:
         """Batches of one log in the order in which they came; one receipt covers all that were taken."""
+        given: list[Given] = []
+        answers = self.take(tx, robot, log_id, messages, given)
+        self.log_receipts(tx, given)
+        return answers
+
+    def take(
+        self, tx: Transaction, robot: Robot, log_id: bytes, messages: Sequence[wire.Batch], given: list[Given]
+    ) -> list[wire.Downlink]:
+        """As ``batches``, and adds the receipts to ``given``: the caller has them logged in the same transaction, at its end."""
         log = tx.log(log_id, robot, lock=True)
         if log is None:
             return [_refused("malformed", "a batch before its hello")]
-        given: list[Given] = []
+        before = len(given)
         ended: list[wire.Downlink] = []
         for message in messages:
             ended, log = self._batch(tx, robot, log, message, given)
             if ended:
                 break
-        if given:
-            append_receipts(tx, self.key, given)
-        if given or not ended:
+        if len(given) > before or not ended:
             return [wire.Receipt(log.receipt, CREDIT), *ended]  # where all of it came before: the same receipt again
         return ended
+
+    def log_receipts(self, tx: Transaction, given: Sequence[Given]) -> None:
+        """Put receipts into the registry's own log. Nobody else can until the transaction ends: call it last."""
+        if given:
+            append_receipts(tx, self.key, given)
 
     def carried(self, tx: Transaction, hello: wire.Hello, messages: Sequence[wire.Batch]) -> tuple[Log, str]:
         """Batches that came in a file, verified as those of a session, which go on beside it: the log, and why it is

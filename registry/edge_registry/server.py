@@ -10,6 +10,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
@@ -21,7 +22,7 @@ from edge_monitor.sync import wire
 from edge_monitor.sync.enrolment import curve_of
 
 from .blobs import Blobs
-from .ingest import Ingest
+from .ingest import Given, Ingest
 from .store import Robot, Store, Transaction
 from .zap import Gate
 
@@ -176,6 +177,8 @@ class Server:
         """Everything but batches in its place; the batches of a peer together at its last."""
         batches: dict[bytes, list[wire.Batch]] = {}
         known: dict[str, Robot | None] = {}
+        given: list[Given] = []
+        tx.lock_logs({peer.log_id for _, peer, _ in turn.items} | _greeted(turn))
         for address, peer, message in turn.items:
             if peer.robot not in known:
                 known[peer.robot] = tx.robot(peer.robot)
@@ -192,8 +195,9 @@ class Server:
             robot = known[peer.robot]
             assert robot is not None
             self.counts.batches += len(waiting)
-            for answer in self._ingest.batches(tx, robot, peer.log_id, waiting):
+            for answer in self._ingest.take(tx, robot, peer.log_id, waiting, given):
                 yield address, answer
+        self._ingest.log_receipts(tx, given)
 
     def _other(self, tx: Transaction, robot: Robot, peer: _Peer, message: wire.Uplink) -> list[wire.Downlink]:
         if isinstance(message, wire.Hello):
@@ -275,3 +279,13 @@ class Server:
         except zmq.ZMQError as error:
             raise ConfigError(f"{address}: {error}; choose an address that is free") from None
         return socket
+
+
+def _greeted(turn: _Turn) -> set[bytes]:
+    """The logs that the turn's hellos name."""
+    found = set()
+    for _, _, message in turn.items:
+        if isinstance(message, wire.Hello):
+            with suppress(ValueError):
+                found.add(uuid.UUID(message.origin.rpartition("/")[2]).bytes)
+    return found

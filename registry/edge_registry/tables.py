@@ -159,6 +159,18 @@ losses = Table(
     PrimaryKeyConstraint("log", "first"),
 )
 
+#: What people decided at the registry.
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", _KEY, primary_key=True),
+    Column("at_s", BigInteger, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("what", Text, nullable=False),  #: revoke, release
+    Column("subject", Text, nullable=False),  #: a robot, or the origin of a log
+    Column("words", Text, nullable=False),
+)
+
 #: The registry's own log: each receipt that it gave, in one order.
 own_log = Table(
     "own_log", metadata, Column("seq", BigInteger, primary_key=True), Column("entry", LargeBinary, nullable=False)

@@ -152,7 +152,7 @@ class Tail:
             found.append(Line(self.cursor, robot, log_id, event, time_s))
         if start < end and self.cursor.sequence != end - 1:
             raise VerificationError(f"{origin}: record {end - 1} is missing, and receipted")
-        return end == size
+        return bool(end == size)
 
 
 def _rows(tx: Transaction, log: int, start: int, end: int) -> Iterator[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from pathlib import Path
 
 import click
@@ -14,3 +15,4 @@ DATABASE = click.option(
     "--database", metavar="URL",
     help="sqlite:///FILE or postgresql://USER@HOST/NAME. Default: EDGE_REGISTRY_DATABASE, or registry.db in the folder.",
 )  # fmt: skip
+BY = click.option("--by", default=getpass.getuser, show_default="login name", help="Who decides; it is recorded.")

@@ -28,7 +28,8 @@ def command(folder: Path, database: str | None, as_json: bool) -> None:
     store = open_house(folder, database).store()
     with store.read() as tx:
         robots = [dict(row) for row in tx.connection.execute(sa.select(t.robots).order_by(t.robots.c.id)).mappings()]
-        columns = (t.logs.c.robot, t.logs.c.origin, t.logs.c.size, t.logs.c.state, t.logs.c.seen_s, t.logs.c.receipt_s)
+        names = ("robot", "origin", "size", "state", "seen_s", "receipt_s", "valid_size")
+        columns = [t.logs.c[name] for name in names]
         logs = [dict(row) for row in tx.connection.execute(sa.select(*columns).order_by(t.logs.c.log)).mappings()]
     store.close()
     if as_json:
