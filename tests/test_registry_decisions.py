@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_monitor.journal import Entry, Journal, Severity
-from edge_monitor.journal.keys import make_key
+from edge_monitor.journal.keys import load_signing_key, make_key
 from edge_monitor.sync import wire
 from edge_monitor.sync.outbox import Outbox
 from edge_registry.house import open_house
@@ -23,7 +23,8 @@ class Fleet:
     def __init__(self, folder: Path, database: str) -> None:
         self.folder, self.database = folder, database
         self.house = open_house(folder / "registry", database, make="registry")
-        self.key = make_key("robot", folder)
+        make_key("robot", folder)
+        self.key = load_signing_key(folder / "robot.key")
         self.journal = folder / "journal.db"
         self.write(self.journal, 1, 50)
         self.store = self.house.store()
