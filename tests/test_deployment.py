@@ -184,7 +184,7 @@ class Robot:
         while self.running:
             one = self.running.pop()
             one.send_signal(signal.SIGTERM)
-            assert one.wait(30) == 0, (self.folder / "log").read_text()
+            assert one.wait(120) == 0, (self.folder / "log").read_text()
 
     def close(self) -> None:
         """End whatever is left."""
