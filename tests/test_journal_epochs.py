@@ -174,6 +174,31 @@ def test_nothing_unreceipted_is_ever_pruned(path: Path) -> None:
     assert verify(path, [IDENTITY.verifier], [cosigner_of(REGISTRY)]).ok
 
 
+def test_what_is_erased_is_in_no_file_any_more(tmp_path: Path) -> None:
+    """Neither payloads nor salts are left in pages, free pages or the WAL, while the journal is open; a reader delays it."""
+    path = tmp_path / "j"
+    with opened(path) as journal:
+        for t in range(300):
+            journal.append(Entry("check.fail", Severity.CRITICAL, t, t, {"secret": f"secret-{t:05}" + "x" * 200}))
+        journal.commit()
+        with Reader(path) as reader:
+            traces = [trace for row in reader.rows(0, 200) for trace in (row.salt, (row.payload or b"")[:24])]
+        journal.receive(receipt(path, 300), cosigner_of(REGISTRY))
+        with Reader(path):
+            assert journal.prune(200, lambda kind: False) == 200
+            assert left(path, traces)
+        journal.prune(201, lambda kind: False)
+        assert not left(path, traces)
+        journal.append(Entry("check.fail", Severity.CRITICAL, 300, 300, {}, now=True))
+    assert verify(path, [IDENTITY.verifier], [cosigner_of(REGISTRY)]).ok
+
+
+def left(path: Path, traces: list[bytes | None]) -> int:
+    """How many of these bytes any file of the journal holds."""
+    data = b"".join(file.read_bytes() for file in path.parent.iterdir() if file.name.startswith(path.name))
+    return sum(trace is not None and trace in data for trace in traces)
+
+
 def test_an_erased_certificate_or_a_changed_cache_of_epochs_is_found(path: Path) -> None:
     """Without its certificate a key is nobody's; the cached places of epochs are believed by nobody."""
     db = sqlite3.connect(path)

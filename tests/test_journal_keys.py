@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
 
 from edge_monitor.errors import ConfigError
@@ -104,6 +109,59 @@ def test_the_other_form_of_a_signature_does_not_hold():
     assert not key.verifier.verify(b"message", signature[:32] + other.to_bytes(32, "little"))
     assert not key.verifier.verify(b"message", signature + b"\0")
     assert not key.verifier.verify(b"message", signature[:63])
+
+
+def edges() -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Keys and signatures whose equation holds but for a part of low order, in every encoding: (key, message, signature)."""
+    base = point_of(4 * pow(5, -1, P) % P)
+    assert base is not None
+    base = base if base[0] % 2 == 0 else (P - base[0], base[1])
+    secret, nonce = 0x1234567890ABCDEF << 100, 0xFEDCBA0987654321 << 90
+    key, commitment = times(secret, base), times(nonce, base)
+    keys = [encode(add(key, low)) for low in TORSION] + [form for low in TORSION for form in encodings(low)]
+    commitments = [encode(add(commitment, low)) for low in TORSION] + [encode(low) for low in TORSION]
+    for public in keys:
+        for first in commitments if public in keys[:8] else commitments[::5]:
+            a = secret if public in keys[:8] else 0
+            r = nonce if first in commitments[:8] else 0
+            message = bytes([len(public), first[0]])
+            k = int.from_bytes(hashlib.sha512(first + public + message).digest(), "little")
+            yield public, message, first + ((r + k * a) % L).to_bytes(32, "little")
+
+
+def encodings(point: Point) -> set[bytes]:
+    """A point in its own encoding, and in those that are not canonical."""
+    _, y = point
+    found = {encode(point), (y | 1 << 255).to_bytes(32, "little")}
+    return found | ({(y + P).to_bytes(32, "little"), (y + P | 1 << 255).to_bytes(32, "little")} if y < 19 else set())
+
+
+def test_both_verifiers_say_the_same_of_every_edge(root: Path) -> None:
+    """Device, registry and evidence share one rule; the second verifier, which shares no code, takes and refuses the same."""
+    spec = importlib.util.spec_from_file_location("verify_packet", root / "registry/verify/verify_packet.py")
+    assert spec is not None and spec.loader is not None
+    second = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(second)
+    taken, usable = 0, {}
+    for public, message, signature in edges():
+        holds = VerifierKey("x", public).verify(message, signature)
+        assert second.ed25519(public, message, signature) == holds, (public.hex(), signature.hex())
+        if public not in usable:
+            usable[public] = is_taken(lambda public=public: parse_verifier_key(vkey(public)))
+            assert usable[public] == is_taken(lambda public=public: second.parse_key(vkey(public), b"\x01")), (
+                public.hex()
+            )
+        taken += holds and usable[public]
+    assert taken == 1 and sum(usable.values()) == 1
+
+
+def is_taken(parse: Callable[[], object]) -> bool:
+    """Whether a key is."""
+    try:
+        parse()
+    except Exception:
+        return False
+    return True
 
 
 def test_no_mangled_verifier_key_is_taken():

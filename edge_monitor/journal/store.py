@@ -20,6 +20,7 @@ from ..errors import ConfigError
 
 APPLICATION_ID = 0x454D4A31  #: "EMJ1"
 FORMAT = "edge-monitor journal v1"
+BUSY_MS = 5000  #: how long another connection's lock is waited for
 #: About so much is written to the WAL before it is moved back into the file. From then on the WAL is written over in
 #: place, which needs one flush of the disk a commit, where a file that grows often needs two.
 WAL_BYTES = 2 << 20
@@ -92,7 +93,7 @@ class Store:
         with ExitStack() as undo:
             undo.callback(os.close, self._lock)
             try:
-                connection = self._connection = sqlite3.connect(path, isolation_level=None)
+                connection = self._connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None)
                 undo.callback(connection.close)
                 empty = _is_empty(connection, path)
                 connection.execute("pragma journal_mode=wal")
@@ -103,6 +104,7 @@ class Store:
                     _create(connection, log_id(), name)
                     sync_folder(path)
                 self._written = 0
+                self._wiping = False
                 # After a crash: what the WAL holds is written to the file itself, and synced there, before anything is
                 # added.
                 self._move_wal_back()
@@ -154,6 +156,7 @@ class Store:
         connection.execute(_RETENTION)
         connection.execute("insert or replace into retention values (1, ?)", (upto,))
         connection.execute("commit")
+        self._wiping = self._wiping or bool(sequences)
         self._move_wal_back()
 
     def used_bytes(self) -> int:
@@ -168,8 +171,17 @@ class Store:
         os.close(self._lock)
 
     def _move_wal_back(self) -> None:
-        """Never waits for readers: what one of them still needs stays in the WAL until the next time."""
-        self._connection.execute("pragma wal_checkpoint(passive)").fetchall()
+        """Never waits for readers: what one of them still needs stays in the WAL until the next time.
+
+        Pages as they were before an erasure lie in the WAL until it is cut: so it is, as soon as nobody reads.
+        """
+        if self._wiping:
+            self._connection.execute("pragma busy_timeout=0")
+            ((busy, _, _),) = self._connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+            self._connection.execute(f"pragma busy_timeout={BUSY_MS}")
+            self._wiping = bool(busy)
+        else:
+            self._connection.execute("pragma wal_checkpoint(passive)").fetchall()
         self._written = 0
 
 

@@ -119,6 +119,9 @@ def parse_key(line, kind):
     expected = sha256(name.encode() + b"\n" + data)[:4].hex()
     if data[:1] != kind or len(data) != 33 or key_id != expected:
         raise Failed(f"not a usable key: {line[:60]}")
+    point = decompress(data[1:])
+    if point is None or small(point) or not equal(multiply(L, point), (0, 1, 1, 0)):
+        raise Failed(f"not a usable key (of low order, or not a point of the group): {line[:60]}")
     return name, data[1:], bytes.fromhex(key_id)
 
 
