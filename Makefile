@@ -10,7 +10,7 @@ export PYTHONPATH :=
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-aarch64 lint fuzz crash chaos mutants hil bench bench-live bench-calibration clean docs plots
+.PHONY: help install demo test test-aarch64 lint fuzz crash chaos mutants hil bench bench-live bench-sync bench-calibration clean docs plots
 
 help: ## What can be made here
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 19
@@ -70,6 +70,9 @@ bench-ros2: $(STAMP) ## CPU by message out of a ROS 2 graph, through DDS, and as
 	if PYTHONPATH="$(ROS_PYTHONPATH)" python3 -c 'import rclpy, edge_monitor_msgs' 2>/dev/null; then \
 	  PYTHONPATH="$(CURDIR)/ros2_ws/src/edge_monitor_ros:$(CURDIR):$(ROS_PYTHONPATH)" python3 bench/ros2.py node || met=1; \
 	else echo "bench-ros2: the half with the node DID NOT RUN: no ROS 2 is sourced, or ros2_ws is not built"; fi; exit $$met
+
+bench-sync: $(STAMP) ## A journal into a registry's process, SQLite and PostgreSQL, beside COPY of the same rows; build/bench-sync.json
+	$(BIN)/python bench/sync.py
 
 bench-calibration: $(STAMP) ## Is the false-alarm promise of drift checks kept? Simulates 6,000 hours; about 4 minutes
 	$(BIN)/python bench/calibration.py
