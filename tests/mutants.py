@@ -36,7 +36,7 @@ SOURCES = sorted(
     for path in CORE.glob(pattern)
 )
 SURVIVORS = ROOT / "tests" / "mutation" / "survivors.yaml"
-_HANDOVER = ("test_handover.py", "test_handover_restart.py")
+_HANDOVER = ("test_handover.py", "test_handover_history.py", "test_handover_restart.py")
 _CHECKS = ("test_checks.py", "test_engine.py")
 #: The test files that are about a source. All of them together are tried in full, each test on what it runs; a sample
 #: is tried with those of its sources.
