@@ -43,7 +43,7 @@ fuzz: $(STAMP) ## Cut and flip every recording (64 cuts, 256 flips each); 100,00
 crash: $(STAMP) ## Kill, cut the power, and let calls fail: 500 kills, every call, 12,000 states each of journal and tape, 60 restarts
 	$(BIN)/python tests/crash_matrix.py
 
-chaos: $(STAMP) ## Bad links, killed registries, changed frames, a simulated fleet: 100,000 frames and steps; about 20 minutes
+chaos: $(STAMP) ## Bad links, killed registries, changed frames, a simulated fleet: 100,000 frames and steps
 	$(BIN)/python tests/chaos_matrix.py
 
 test-aarch64: $(STAMP) ## The same bits on an emulated aarch64 (root, debootstrap, qemu-user-static); makes build/aarch64
