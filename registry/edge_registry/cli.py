@@ -9,6 +9,7 @@ from edge_monitor.cli import EXIT_CODES
 from edge_monitor.command_line import LazyGroup, run
 
 COMMANDS = {
+    "backup": ("edge_registry.commands.backup", "Copy the database to a file while the registry serves."),
     "bundle": ("edge_registry.commands.bundle", "Show or sign what robots are sent: envelopes, people, revocations."),
     "conflicts": ("edge_registry.commands.conflicts", "List rollbacks and forks; write and check their proofs."),
     "enrol": ("edge_registry.commands.enrol", "Print a one-time token with which a robot enrols."),
