@@ -44,7 +44,10 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         try:
             server = pgserver.get_server(tmp_path_factory.mktemp("postgres"))
             break
-        except (OSError, subprocess.SubprocessError):  # it has ten seconds to start, which a busy machine may not give it
+        except (
+            OSError,
+            subprocess.SubprocessError,
+        ):  # it has ten seconds to start, which a busy machine may not give it
             if attempt == 3:
                 raise
     yield server.get_uri()
