@@ -94,8 +94,9 @@ def test_a_check_that_changed_makes_its_gate_a_new_one() -> None:
 def test_go_stays_where_its_criteria_have_passed_for_its_dwell(since: int, stays: bool) -> None:
     """A changed gate that was GO stays so exactly where the new dwell is over at the switch."""
     machine, _ = after(passing(GateSpec("g", every("a", "b"))), GateSpec("g", every("a", "b"), go_after=2 * S))
-    machine.switch(NOTHING, NOW, [], {"a": 0, "b": since, "c": NOW, "d": NOW})
+    decisions = machine.switch(NOTHING, NOW, [], {"a": 0, "b": since, "c": NOW, "d": NOW})
     assert machine.state() == {"g": stays}
+    assert told(decisions) == ([] if stays else [("g", NOW, False)])  # consumers hold a GO until they are told
     assert told(machine.advance(60 * S, 60 * S)) == ([] if stays else [("g", 12 * S, True)])
 
 

@@ -231,10 +231,14 @@ class Gates:
         decisions = []
         for gate in self._gates:
             if gate.renewed or not touched.isdisjoint(gate.checks):
+                was = gate.go
                 if gate.renewed and gate.go:
                     gate.go = gate.hold_since is None and self._has_passed(gate, t, since)
                     gate.hold_since = None
                 decision = self._evaluate(gate, t, t, True, switching=True)
+                if decision is None and was and not gate.go:  # all passes, but not for long enough
+                    gate.told = Verdict.PASS
+                    decision = self._decide(gate, t, t, Verdict.PASS)
                 if decision is not None:
                     decisions.append(decision)
             gate.renewed = False
