@@ -10,7 +10,7 @@ export PYTHONPATH :=
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-aarch64 lint fuzz crash chaos mutants hil bench bench-live bench-sync bench-calibration clean docs plots
+.PHONY: help install demo test test-aarch64 lint fuzz crash chaos mutants hil bench bench-live bench-packet bench-sync bench-calibration clean docs plots
 
 help: ## What can be made here
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 19
@@ -35,10 +35,11 @@ lint: $(STAMP) ## Style, types and import rules only
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-fuzz: $(STAMP) ## Cut and flip every recording (64 cuts, 256 flips each); 100,000 mutated messages at each live socket
+fuzz: $(STAMP) ## Cut and flip every recording (64 cuts, 256 flips each); 100,000 mutated messages at each live socket; 2,000 damaged packets
 	$(BIN)/python tests/fuzz_readers.py --cuts 64 --flips 256
 	$(BIN)/python tests/fuzz_sockets.py --full
 	$(BIN)/python tests/fuzz_process.py --full
+	$(BIN)/python tests/fuzz_packets.py
 
 crash: $(STAMP) ## Kill, cut the power, and let calls fail: 500 kills, every call, 12,000 states each of journal and tape, 60 restarts
 	$(BIN)/python tests/crash_matrix.py
@@ -73,6 +74,9 @@ bench-ros2: $(STAMP) ## CPU by message out of a ROS 2 graph, through DDS, and as
 
 bench-sync: $(STAMP) ## A journal into a registry's process, SQLite and PostgreSQL, beside COPY of the same rows; build/bench-sync.json
 	$(BIN)/python bench/sync.py
+
+bench-packet: $(STAMP) ## Export and verify evidence packets of 100,000 and 1,000,000 events, by both verifiers; build/bench-packet.json
+	$(BIN)/python bench/packet.py
 
 bench-calibration: $(STAMP) ## Is the false-alarm promise of drift checks kept? Simulates 6,000 hours; about 4 minutes
 	$(BIN)/python bench/calibration.py

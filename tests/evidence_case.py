@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.util
 import io
 import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from edge_monitor import envelope as envelopes
 from edge_monitor.envelope.approval import approve, propose
@@ -120,6 +123,30 @@ def _run(log: Journal) -> None:
     log.append(
         Entry("monitor.stopped", Severity.NEGLIGIBLE, 20 * SECOND, 20 * SECOND, {"subject": "monitor"}, now=True)
     )
+
+
+def independent(root: Path) -> ModuleType:
+    """The independent verifier, a file by itself; each signature is asked for once, as Ed25519 in Python is slow."""
+    spec = importlib.util.spec_from_file_location("verify_packet", root / "registry/verify/verify_packet.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.ed25519 = functools.cache(module.ed25519)
+    return module
+
+
+def keys_of(other: ModuleType) -> list[list[object]]:
+    """The keys of the case as the independent verifier has them."""
+    lines = (EXPORTER.verifier.text(), IDENTITY.verifier.text(), cosigner_of(REGISTRY).text())
+    return [[other.parse_key(line, kind)] for line, kind in zip(lines, (b"\x01", b"\x01", b"\x04"), strict=True)]
+
+
+def second(other: ModuleType, path: Path) -> str:
+    """What the independent verifier says."""
+    try:
+        return str(other.verify(path, *keys_of(other))[0])
+    except other.Failed:
+        return "FAILED"
 
 
 def contents(packet: Path) -> dict[str, bytes]:

@@ -9,10 +9,13 @@ from typing import Any, BinaryIO, NamedTuple
 import msgspec
 
 from ..errors import VerificationError
-from ..journal.records import MAX_PAYLOAD, MAX_RECORD, SALT_BYTES, Record
+from ..journal.records import MAX_PAYLOAD, MAX_RECORD, SALT_BYTES, Record, Severity, WallStatus
 
 ABSENT = 0xFFFFFFFF
 _LENGTH = struct.Struct(">I")
+_SEVERITIES = {one: one.name.lower() for one in Severity}
+_STATUSES = {one: one.name.lower() for one in WallStatus}
+_AS_IT_IS = frozenset((str, int, float, bool, type(None)))
 _json = msgspec.json.Encoder(enc_hook=lambda value: value.hex() if isinstance(value, bytes) else str(value))
 
 
@@ -66,10 +69,10 @@ def line(record: Record, payload: dict[str, Any] | None) -> bytes:
         "t_ns": record.t_effective,
         "t_s": record.t_effective / 1e9,
         "t_decided_ns": record.t_decided,
-        "severity": record.severity.name.lower(),
+        "severity": _SEVERITIES[record.severity],
         "boot": record.boot_id.hex(),
         "wall_ns": record.wall_ns,
-        "wall_status": record.wall_status.name.lower(),
+        "wall_status": _STATUSES[record.wall_status],
         "actor": record.actor,
         "envelope": record.digests.envelope.hex(),
         "caused_by": record.causes,
@@ -87,7 +90,7 @@ def _shown(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, dict):
-        return {str(key): _shown(one) for key, one in value.items()}
+        return {key: one if type(one) in _AS_IT_IS else _shown(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_shown(one) for one in value]
+        return [one if type(one) in _AS_IT_IS else _shown(one) for one in value]
     return value

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from ..journal.event_types import EVENT_TYPES
 from ..journal.notes import parse_checkpoint, split_note
 from ..journal.records import Record
 from ..utc import SECOND, utc_text
@@ -20,6 +21,7 @@ TOLD = ("authority", "handover", "override", "failsafe", "mrm", "gate", "latch",
         "clock", "journal", "mitigation")  # fmt: skip
 QUIET = frozenset({"monitor.heartbeat"})
 MOST = 2000  #: events in the story
+_STORY = frozenset(kind for kind in EVENT_TYPES if kind.split(".")[0] in TOLD) - QUIET
 
 README = """This is an evidence packet of edge-monitor: part of a robot's signed log, for someone who trusts nobody in it.
 
@@ -78,7 +80,7 @@ class Page:
                 self._rules.setdefault(rule, Counter())[record.type] += 1
         if record.type == "authority.changed":
             self._control.append((record.t_effective, str(said.get("to", "unknown")), str(said.get("cause", ""))))
-        if record.type.split(".")[0] in TOLD and record.type not in QUIET:
+        if record.type in _STORY:
             self._told += 1
             if len(self._story) < MOST:
                 self._story.append((record.sequence, record.t_effective, record.type, words(record, payload)))

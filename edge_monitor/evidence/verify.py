@@ -49,7 +49,9 @@ REASONS: dict[str, str] = {
     "receipt": "a receipt is over another history",
     "older": "the packet is older than what the verifier knows of the log",
     "events_form": "events.bin is cut or malformed",
-    "record": "a record is not in canonical form, or out of its place",
+    "record": "a record is not in canonical form, or of another log",
+    "dropped": "a record of the range is not there",
+    "reordered": "records are not in their order",
     "payload": "a payload is not what its record commits to",
     "derived": "events.ndjson, gaps.json or the statement's counts don't follow from the records",
     "envelope_digest": "an envelope file is not the one its name says",
@@ -199,7 +201,9 @@ class _Verification:
         derived = self.packet.stream(f"{place}/events.ndjson")
         sequence = proof.first
         for row in events.unpack(self.packet.stream(f"{place}/events.bin")):
-            record, payload = self._record(row, sequence, proof.origin)
+            record, payload = self._record(row, proof.origin)
+            if record.sequence != sequence:
+                raise self._misplaced(place, sequence)
             if whole:
                 wrong = chain.follow(record, row.payload)
                 if wrong:
@@ -226,13 +230,21 @@ class _Verification:
         span = {"origin": proof.origin, "first": proof.first, "end": proof.end, "size": proof.size}
         self.verdict.logs.append({**span, "receipted": covered, "receipt_s": time})
 
-    def _record(self, row: events.Row, sequence: int, origin: str) -> tuple[Record, dict[str, Any] | None]:
+    def _misplaced(self, place: str, sequence: int) -> VerificationError:
+        """Why a record is not in its place: it stands elsewhere, or nowhere."""
+        for row in events.unpack(self.packet.stream(f"{place}/events.bin")):
+            if decode_record(row.record).sequence == sequence:
+                return VerificationError(f"reordered: record {sequence} is not in its place")
+        return VerificationError(f"dropped: record {sequence} is not there")
+
+    def _record(self, row: events.Row, origin: str) -> tuple[Record, dict[str, Any] | None]:
         try:
             record = decode_record(row.record)
         except VerificationError as error:
-            raise VerificationError(f"record: record {sequence}: {error}") from None
-        if record.sequence != sequence or _uuid(record.log_id) != origin.rpartition("/")[2]:
-            raise VerificationError(f"record: record {record.sequence} stands where {sequence} should")
+            raise VerificationError(f"record: {error}") from None
+        if not origin.endswith(_uuid(record.log_id)):
+            raise VerificationError(f"record: record {record.sequence} is of another log")
+        sequence = record.sequence
         if row.salt is None or row.payload is None:
             return record, None
         if len(row.salt) != SALT_BYTES or commitment(row.salt, row.payload) != record.commitment:

@@ -26,6 +26,7 @@ PAYLOAD_DOMAIN = b"edge-monitor payload v1\0"
 SALT_BYTES = 32
 
 _TYPES = frozenset(EVENT_TYPES)
+_SIMPLE = frozenset((int, bool, bytes, type(None)))  #: have one form, whatever their value
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -165,6 +166,8 @@ def decode_payload(data: bytes) -> dict[str, Any]:
         raise VerificationError(f"payload of {len(data)} bytes is longer than {MAX_PAYLOAD}")
     try:
         payload: dict[str, Any] = msgspec.msgpack.decode(data)
+        if type(payload) is dict and _is_plain(payload, 0) and _encoder.encode(payload) == data:
+            return payload
         canonical = encode_payload(payload) == data
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UsageError, TypeError) as error:
         raise VerificationError(f"not a payload: {error}") from None
@@ -181,6 +184,27 @@ def commitment(salt: bytes, payload: bytes) -> bytes:
 def nfc(text: str) -> str:
     """``text`` in Unicode normalisation form C, the only form that records and payloads hold."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    """Whether ``_plain`` leaves a decoded value as it is: it is asked of every payload that is read, and copies nothing."""
+    kind = type(value)
+    if kind is str:
+        return value.isascii() or unicodedata.is_normalized("NFC", value)
+    if kind is float:
+        return math.isfinite(value) and (value != 0.0 or math.copysign(1.0, value) > 0)
+    if kind in _SIMPLE:
+        return True
+    if depth > MAX_DEPTH:
+        return False
+    if kind is dict:
+        for key in value:
+            if type(key) is not str or not (key.isascii() or unicodedata.is_normalized("NFC", key)):
+                return False
+        value = value.values()
+    elif kind is not list:
+        return False
+    return all(type(item) in _SIMPLE or _is_plain(item, depth + 1) for item in value)
 
 
 def _plain(value: Any, depth: int) -> Any:

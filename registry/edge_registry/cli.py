@@ -13,6 +13,7 @@ COMMANDS = {
     "bundle": ("edge_registry.commands.bundle", "Show or sign what robots are sent: envelopes, people, revocations."),
     "conflicts": ("edge_registry.commands.conflicts", "List rollbacks and forks; write and check their proofs."),
     "enrol": ("edge_registry.commands.enrol", "Print a one-time token with which a robot enrols."),
+    "evidence": ("edge_registry.commands.evidence", "Export part of a log as a packet that a stranger can verify."),
     "import": ("edge_registry.commands.import_", "Take records of a robot from a file that was carried here."),
     "release": ("edge_registry.commands.release", "Take records of a quarantined log again."),
     "revoke": ("edge_registry.commands.revoke", "Take nothing more from a robot; say up to where its records count."),

@@ -182,93 +182,103 @@ def parse_checkpoint(text):
 # ---- MessagePack, canonical only ------------------------------------------------------------------------------------------------
 
 
-class Reader:
-    def __init__(self, data):
-        self.data, self.place = data, 0
+INTEGERS = {
+    0xCC: (">B", lambda v: v > 127), 0xCD: (">H", lambda v: v > 255), 0xCE: (">I", lambda v: v > 65535),
+    0xCF: (">Q", lambda v: v > 2**32 - 1), 0xD0: (">b", lambda v: v < -32), 0xD1: (">h", lambda v: v < -128),
+    0xD2: (">i", lambda v: v < -32768), 0xD3: (">q", lambda v: v < -(2**31)),
+}  # fmt: skip
+LENGTHS = {
+    0xC4: (">B", -1), 0xC5: (">H", 255), 0xC6: (">I", 65535), 0xD9: (">B", 31), 0xDA: (">H", 255), 0xDB: (">I", 65535),
+    0xDC: (">H", 15), 0xDD: (">I", 65535), 0xDE: (">H", 15), 0xDF: (">I", 65535),
+}  # fmt: skip
 
-    def take(self, count):
-        if self.place + count > len(self.data):
-            raise Failed("MessagePack that is cut")
-        self.place += count
-        return self.data[self.place - count : self.place]
 
-    def number(self, code, least):
-        size = struct.calcsize(code)
-        (value,) = struct.unpack(">" + code, self.take(size))
+def value_at(data, place, depth):
+    """(value, where it ends); reading beyond the end is the caller's ``IndexError``, ``struct.error`` or too short a slice."""
+    byte = data[place]
+    place += 1
+    if byte < 0x80:
+        return byte, place
+    if 0xA0 <= byte <= 0xBF:
+        return text_at(data, place, byte & 31)
+    if byte >= 0xE0:
+        return byte - 256, place
+    if byte <= 0x8F:
+        return map_at(data, place, byte & 15, depth)
+    if byte <= 0x9F:
+        return array_at(data, place, byte & 15, depth)
+    if byte in LENGTHS:
+        code, most = LENGTHS[byte]
+        (count,) = struct.unpack_from(code, data, place)
+        place += struct.calcsize(code)
+        if count <= most:
+            raise Failed("a MessagePack length that is not in its shortest form")
+        if byte <= 0xC6:
+            return data[place : place + count], place + count
+        if byte <= 0xDB:
+            return text_at(data, place, count)
+        return array_at(data, place, count, depth) if byte <= 0xDD else map_at(data, place, count, depth)
+    if byte in INTEGERS:
+        code, least = INTEGERS[byte]
+        (value,) = struct.unpack_from(code, data, place)
         if not least(value):
             raise Failed("a MessagePack value that is not in its shortest form")
-        return value
+        return value, place + struct.calcsize(code)
+    if byte == 0xCB:
+        (value,) = struct.unpack_from(">d", data, place)
+        if value - value != 0 or (value == 0 and data[place]):
+            raise Failed("a float that no payload has")
+        return value, place + 8
+    if byte == 0xC0:
+        return None, place
+    if byte in (0xC2, 0xC3):
+        return byte == 0xC3, place
+    raise Failed("a MessagePack type that no record has")
 
-    def value(self, depth):
-        if depth > 17:
-            raise Failed("MessagePack that is nested too deep")
-        (byte,) = self.take(1)
-        if byte < 0x80:
-            return byte
-        if byte >= 0xE0:
-            return byte - 256
-        if byte <= 0x8F:
-            return self.map(byte & 15, depth)
-        if byte <= 0x9F:
-            return self.array(byte & 15, depth)
-        if byte <= 0xBF:
-            return self.text(byte & 31)
-        integers = {
-            0xCC: ("B", lambda v: v > 127), 0xCD: ("H", lambda v: v > 255), 0xCE: ("I", lambda v: v > 65535),
-            0xCF: ("Q", lambda v: v > 2**32 - 1), 0xD0: ("b", lambda v: v < -32), 0xD1: ("h", lambda v: v < -128),
-            0xD2: ("i", lambda v: v < -32768), 0xD3: ("q", lambda v: v < -(2**31)),
-        }  # fmt: skip
-        if byte in integers:
-            return self.number(*integers[byte])
-        if byte == 0xC0:
-            return None
-        if byte in (0xC2, 0xC3):
-            return byte == 0xC3
-        if byte == 0xCB:
-            bits = self.take(8)
-            (value,) = struct.unpack(">d", bits)
-            if value != value or value in (float("inf"), float("-inf")) or bits == b"\x80" + bytes(7):
-                raise Failed("a float that no payload has")
-            return value
-        lengths = {
-            0xC4: ("B", 0), 0xC5: ("H", 255), 0xC6: ("I", 65535), 0xD9: ("B", 31), 0xDA: ("H", 255), 0xDB: ("I", 65535),
-            0xDC: ("H", 15), 0xDD: ("I", 65535), 0xDE: ("H", 15), 0xDF: ("I", 65535),
-        }  # fmt: skip
-        if byte not in lengths:
-            raise Failed("a MessagePack type that no record has")
-        code, most = lengths[byte]
-        count = self.number(code, lambda v: v > most or byte == 0xC4)
-        if byte <= 0xC6:
-            return bytes(self.take(count))
-        if byte <= 0xDB:
-            return self.text(count)
-        return self.array(count, depth) if byte <= 0xDD else self.map(count, depth)
 
-    def text(self, count):
-        try:
-            return self.take(count).decode("utf-8")
-        except UnicodeDecodeError:
-            raise Failed("text that is no UTF-8") from None
+def text_at(data, place, count):
+    try:
+        text = data[place : place + count].decode("utf-8")
+    except UnicodeDecodeError:
+        raise Failed("text that is no UTF-8") from None
+    if not text.isascii() and not unicodedata.is_normalized("NFC", text):
+        raise Failed("text that is not in Unicode NFC")
+    return text, place + count
 
-    def array(self, count, depth):
-        return [self.value(depth + 1) for _ in range(count)]
 
-    def map(self, count, depth):
-        found, before = {}, None
-        for _ in range(count):
-            key = self.value(depth + 1)
-            if not isinstance(key, str) or (before is not None and before.encode() >= key.encode()):
-                raise Failed("a map whose keys are not texts in order")
-            found[key] = self.value(depth + 1)
-            before = key
-        return found
+def array_at(data, place, count, depth):
+    if depth > 16:
+        raise Failed("MessagePack that is nested too deep")
+    found = []
+    for _ in range(count):
+        value, place = value_at(data, place, depth + 1)
+        found.append(value)
+    return found, place
+
+
+def map_at(data, place, count, depth):
+    if depth > 16:
+        raise Failed("MessagePack that is nested too deep")
+    found, before = {}, None
+    for _ in range(count):
+        key, place = value_at(data, place, depth + 1)
+        if not isinstance(key, str):
+            raise Failed("a map whose keys are not texts")
+        encoded = key.encode()
+        if before is not None and before >= encoded:
+            raise Failed("a map whose keys are not in order")
+        found[key], place = value_at(data, place, depth + 1)
+        before = encoded
+    return found, place
 
 
 def decode(data):
-    reader = Reader(data)
-    value = reader.value(0)
-    if reader.place != len(data):
-        raise Failed("bytes after the end of a value")
+    try:
+        value, end = value_at(data, 0, 0)
+    except (IndexError, struct.error):
+        end = -1
+    if end != len(data):
+        raise Failed("MessagePack that is cut, or bytes after its end")
     return value
 
 
@@ -283,39 +293,30 @@ LISTED = 1000
 
 
 def is_int(value, least=-(2**63), most=2**63 - 1):
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+    return type(value) is int and least <= value <= most
 
 
-def is_nfc(value):
-    return isinstance(value, str) and unicodedata.is_normalized("NFC", value)
+def is_text(value):
+    return type(value) is str  # value_at has held it to NFC
 
 
 def parse_record(data):
     values = decode(data)
-    if not isinstance(values, list) or len(values) != len(FIELDS) or len(data) > 65535:
+    if type(values) is not list or len(values) != len(FIELDS) or len(data) > 65535:
         raise Failed("a record without its 19 fields")
-    r = dict(zip(FIELDS, values))
-    naturals = all(is_int(r[name], 0) for name in ("seq", "key_epoch"))
-    times = all(is_int(r[name]) for name in ("t_ns", "t_decided_ns", "wall_ns"))
-    ids = all(
-        isinstance(r[name], bytes) and len(r[name]) == size
-        for name, size in (("log_id", 16), ("boot", 16), ("commitment", 32))
-    )
-    texts = all(is_nfc(r[name]) for name in ("type", "actor", "hazard", "claim")) and 1 <= len(r["type"]) <= 64
-    digests = isinstance(r["digests"], list) and len(r["digests"]) == 3
-    digests = digests and all(isinstance(one, bytes) and len(one) <= 64 for one in r["digests"])
-    causes = isinstance(r["causes"], list) and all(is_int(one, 0) and one < r["seq"] for one in r["causes"])
-    rules = isinstance(r["rules"], list) and all(is_nfc(one) for one in r["rules"])
-    kinds = (
-        r["severity"] in SEVERITIES
-        and r["wall_status"] in STATUSES
-        and is_int(r["wall_error"], -1)
-        and r["version"] == 1
-    )
-    kinds = kinds and not any(isinstance(r[name], bool) for name in ("version", "severity", "wall_status"))
-    if not all((naturals, times, ids, texts, digests, causes, rules, kinds)):
+    (version, log_id, seq, kind, severity, boot, t_ns, t_decided, wall_ns, status, wall_error,
+     actor, digests, causes, rules, hazard, claim, commitment, key_epoch) = values  # fmt: skip
+    fine = is_int(seq, 0) and is_int(key_epoch, 0) and is_int(t_ns) and is_int(t_decided) and is_int(wall_ns)
+    fine = fine and is_int(version, 1, 1) and is_int(severity, 1, 4) and is_int(status, 0, 2) and is_int(wall_error, -1)
+    fine = fine and type(log_id) is bytes and type(boot) is bytes and type(commitment) is bytes
+    fine = fine and (len(log_id), len(boot), len(commitment)) == (16, 16, 32)
+    fine = fine and is_text(kind) and 1 <= len(kind) <= 64 and is_text(actor) and is_text(hazard) and is_text(claim)
+    fine = fine and type(digests) is list and type(causes) is list and type(rules) is list and len(digests) == 3
+    fine = fine and all(type(one) is bytes and len(one) <= 64 for one in digests)
+    fine = fine and all(is_int(one, 0, seq - 1) for one in causes) and all(map(is_text, rules))
+    if not fine:
         raise Failed("a record with a field out of range")
-    return r
+    return dict(zip(FIELDS, values))
 
 
 def node(left, right):
@@ -414,24 +415,44 @@ class Packet:
             )
             if not plain or path.is_absolute() or ".." in path.parts or str(path) != name:
                 raise Failed("a file's name leads elsewhere")
-            if (
-                info.flag_bits & 1
-                or info.compress_type not in (0, 8)
-                or info.file_size > max(info.compress_size, 1) * 2000
-            ):
-                raise Failed("a file that is encrypted, packed otherwise, or a bomb")
+            if info.flag_bits & 1 or info.compress_type not in (0, 8):
+                raise Failed("a file that is encrypted, or packed otherwise")
+            if info.file_size > (1 << 30) + 200 * info.compress_size:
+                raise Failed("a zip bomb: a file that grows beyond its bounds")
+        if sum(info.file_size for info in infos) > 64 << 30:
+            raise Failed("a zip bomb: files that are too large, unpacked")
 
-    def read(self, name):
-        if name not in self.infos or self.infos[name].file_size > 8 << 30:
-            raise Failed(f"{name[:80]} is missing, or too large")
+    def chunks(self, name):
+        if name not in self.infos:
+            raise Failed(f"{name[:80]} is missing")
         try:
-            return self.zip.read(name)
+            with self.zip.open(name) as stream:
+                while chunk := stream.read(1 << 20):
+                    yield chunk
+        except Failed:
+            raise
         except Exception as error:  # whatever zipfile and zlib raise for what is no zip
             raise Failed(f"{name[:80]} cannot be read: {error}") from None
 
+    def read(self, name):
+        if name in self.infos and self.infos[name].file_size > 64 << 20:
+            raise Failed(f"{name[:80]} is too large to be read as a whole")
+        return b"".join(self.chunks(name))
 
-def verify(path, exporters, robots, registries):
-    """(verdict, words)."""
+
+def lines_of(chunks):
+    """Lines with their ends; the last may have none."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line + b"\n"
+    if rest:
+        yield rest
+
+
+def verify(path, exporters, robots, registries, known=None, revoked=None):
+    """(verdict, words). ``known``: sizes of logs by origin; ``revoked``: how many records of a robot still count."""
     packet = Packet(path)
     envelope = object_of(packet.read("attest/packet.dsse.json"), "the envelope")
     if envelope.get("payloadType") != "application/vnd.in-toto+json":
@@ -471,7 +492,10 @@ def verify(path, exporters, robots, registries):
         if name.startswith("data/envelopes/") and name.endswith(".yaml") and len(name) == 84
     }
     for number, (told, query) in enumerate(zip(gaps, asked)):
-        found, records = check_log(packet, f"data/logs/{number}", told, query, robots, registries, envelopes, tapes)
+        bounds = known or {}, revoked or {}
+        found, records = check_log(
+            packet, f"data/logs/{number}", told, query, robots, registries, envelopes, tapes, bounds
+        )
         missing += found
         count += records
     if predicate.get("counts") != {"records": count}:
@@ -492,10 +516,16 @@ def files_of(statement):
 
 
 def check_files(packet, files):
-    if set(packet.infos) != set(files) | {"attest/packet.dsse.json"}:
-        raise Failed("a file is missing, or one is there that nobody signed for")
+    there = set(packet.infos) - {"attest/packet.dsse.json"}
+    if set(files) - there:
+        raise Failed("a file that was signed for is missing")
+    if there - set(files):
+        raise Failed("a file is there that nobody signed for")
     for name, digest in files.items():
-        if sha256(packet.read(name)).hex() != digest:
+        found = hashlib.sha256()
+        for chunk in packet.chunks(name):
+            found.update(chunk)
+        if found.hexdigest() != digest:
             raise Failed(f"{name[:80]} is not the file that was signed for")
     data = {name: digest for name, digest in files.items() if name.startswith("data/")}
     tags = {name: digest for name, digest in files.items() if name not in data and name != "tagmanifest-sha256.txt"}
@@ -511,11 +541,11 @@ def tape_heads(packet, files):
         if name.startswith("data/tapes/"):
             if name != f"data/tapes/{digest}.tape":
                 raise Failed("a black box that is not named after its content")
-            heads.append(packet.read(name)[:4096].hex())
+            heads.append(next(packet.chunks(name), b"")[:4096].hex())
     return heads
 
 
-def check_log(packet, place, told, query, robots, registries, envelopes, tapes):
+def check_log(packet, place, told, query, robots, registries, envelopes, tapes, bounds):
     proof = object_of(packet.read(f"{place}/proof.json"), "proof.json")
     try:
         origin, first, end, size = proof["origin"], proof["first"], proof["end"], proof["size"]
@@ -543,12 +573,14 @@ def check_log(packet, place, told, query, robots, registries, envelopes, tapes):
     state = Story(first)
     chain = Chain(origin, own)
     roots, wanted = {}, {size_of(note) for note in proof["receipts"]}
-    lines = packet.read(f"{place}/events.ndjson").split(b"\n")
-    sequence = first
-    for record, salt, payload in rows(packet.read(f"{place}/events.bin")):
+    lines = lines_of(packet.chunks(f"{place}/events.ndjson"))
+    sequence, log_id = first, origin.rpartition("/")[2]
+    for record, salt, payload in rows(packet.chunks(f"{place}/events.bin")):
         fields = parse_record(record)
-        if fields["seq"] != sequence or uuid(fields["log_id"]) != origin.rpartition("/")[2]:
-            raise Failed(f"record {fields['seq']} stands where {sequence} should")
+        if uuid(fields["log_id"]) != log_id:
+            raise Failed(f"record {fields['seq']} is of another log")
+        if fields["seq"] != sequence:
+            raise Failed(misplaced(packet.chunks(f"{place}/events.bin"), sequence))
         content = None
         if payload is not None:
             if sha256(b"edge-monitor payload v1\0" + salt + payload) != fields["commitment"]:
@@ -558,19 +590,30 @@ def check_log(packet, place, told, query, robots, registries, envelopes, tapes):
                 raise Failed(f"the payload of record {sequence} is no map")
         if first == 0:
             chain.follow(fields, content)
-        check_line(lines, sequence - first, fields, content)
+        check_line(next(lines, b""), fields, content)
         state.add(fields, content)
         tree.append(0, sha256(b"\0" + record))
         sequence += 1
         if sequence in wanted:
             roots[sequence] = tree.root()
-    if sequence != end or len(lines) != end - first + 1 or lines[-1]:
+    if sequence != end or next(lines, None) is not None:
         raise Failed("more or fewer records than the packet says")
     whole = Loose([*tree.parts, *((level, digest) for (level, _), digest in zip(places, edge))])
     roots[size] = whole.fold([*cover(0, end), *places])
     check_checkpoint(proof, own, roots[size])
     covered = receipts(proof, roots, registries)
+    if size < bounds[0].get(origin, 0):
+        raise Failed("the packet is older than what is known of the log: an old one is replayed")
+    if name in bounds[1] and end > min(bounds[1][name], covered):
+        raise Failed("the robot's key is revoked, and the records are beyond what still counts")
     return state.gaps(told, query, proof, covered, envelopes, tapes, bool(registries)), end - first
+
+
+def misplaced(chunks, sequence):
+    """In words: whether a record that is not in its place is elsewhere, or nowhere."""
+    if any(parse_record(record)["seq"] == sequence for record, _, _ in rows(chunks)):
+        return f"records are reordered: {sequence} is not in its place"
+    return f"record {sequence} was dropped"
 
 
 def check_checkpoint(proof, own, root):
@@ -587,7 +630,7 @@ def check_checkpoint(proof, own, root):
     text, signed = open_note(proof["checkpoint"], keys)
     origin, size, found = parse_checkpoint(text)
     if not signed or (origin, size) != (proof["origin"], proof["size"]):
-        raise Failed("the checkpoint is not signed by the key of its place, or of another log")
+        raise Failed("the checkpoint is not signed by the key of its place, or is of another log")
     if found != root:
         raise Failed("the records do not lead to the signed root")
 
@@ -654,17 +697,25 @@ def size_of(note):
         return -1
 
 
-def rows(data):
-    place = 0
+def rows(chunks):
+    """(record, salt, payload) of events.bin; None for salt and payload that are not there."""
+    data, place = b"", 0
 
     def take(count):
-        nonlocal place
+        nonlocal data, place
+        while len(data) - place < count:
+            chunk = next(chunks, None)
+            if chunk is None:
+                raise Failed("events.bin is cut")
+            data, place = data[place:] + chunk, 0
         place += count
-        if place > len(data):
-            raise Failed("events.bin is cut")
         return data[place - count : place]
 
-    while place < len(data):
+    while True:
+        if place == len(data):
+            data, place = next(chunks, b""), 0
+            if not data:
+                return
         length = int.from_bytes(take(4), "big")
         if length > 65535:
             raise Failed("events.bin says an impossible length")
@@ -679,7 +730,7 @@ def rows(data):
         yield record, salt, take(length)
 
 
-def check_line(lines, index, r, payload):
+def check_line(line, r, payload):
     document = {
         "seq": r["seq"], "type": r["type"], "t_ns": r["t_ns"], "t_s": r["t_ns"] / 1e9, "t_decided_ns": r["t_decided_ns"],
         "severity": SEVERITIES[r["severity"]], "boot": r["boot"].hex(), "wall_ns": r["wall_ns"],
@@ -688,7 +739,7 @@ def check_line(lines, index, r, payload):
         "payload": None if payload is None else as_json(payload),
     }  # fmt: skip
     try:
-        same = index < len(lines) and json.loads(lines[index]) == document
+        same = line.endswith(b"\n") and json.loads(line) == document
     except (ValueError, RecursionError):
         same = False
     if not same:
@@ -763,12 +814,19 @@ def uuid(data):
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
+def sized(text):
+    name, _, size = text.rpartition("=")
+    return name, int(size)
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description="Verify an evidence packet with keys that reached you another way.")
     parser.add_argument("packet", type=Path)
     parser.add_argument("--exporter", action="append", required=True, type=Path, metavar="PUB")
     parser.add_argument("--robot", action="append", required=True, type=Path, metavar="PUB")
     parser.add_argument("--registry-key", action="append", default=[], type=Path, metavar="PUB")
+    parser.add_argument("--known", action="append", default=[], type=sized, metavar="ORIGIN=SIZE")
+    parser.add_argument("--revoked", action="append", default=[], type=sized, metavar="ROBOT=SIZE")
     options = parser.parse_args(arguments)
     try:
         keys = [
@@ -779,7 +837,7 @@ def main(arguments=None):
         print(f"verify_packet: {error}", file=sys.stderr)
         return 2
     try:
-        verdict, words = verify(options.packet, *keys)
+        verdict, words = verify(options.packet, *keys, dict(options.known), dict(options.revoked))
     except Failed as error:
         verdict, words = "FAILED", [str(error)]
     print(verdict)

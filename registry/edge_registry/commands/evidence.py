@@ -1,0 +1,64 @@
+"""``edge-registry evidence``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .options import DATABASE, FOLDER
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.group()
+def command() -> None:
+    """Export part of what robots have recorded as a packet that a stranger can verify."""
+
+
+@command.command()
+@FOLDER
+@DATABASE
+@click.option("--robot", required=True, help="Whose log.")
+@click.option(
+    "--log", "wanted", metavar="ID", help="Which of its logs, by the first characters; none where it has one."
+)
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Packet to write (.zip).")
+@click.option("--key", required=True, type=FILE, help="Your own signing key: who exports signs the list of files.")
+@click.option("--from", "start", default=0, metavar="SEQ", help="First record.")
+@click.option("--to", "end", type=int, metavar="SEQ", help="Last record; by default all that are receipted.")
+@click.option(
+    "--envelope",
+    "envelopes",
+    multiple=True,
+    type=FILE,
+    help="Envelope that was active, its approval beside it; may repeat.",
+)
+@click.option("--tape", "tapes", multiple=True, type=FILE, help="Black box of a run in the range; may repeat.")
+def export(
+    folder: Path, database: str | None, robot: str, wanted: str | None, out: Path, key: Path, start: int, end: int | None,
+    envelopes: tuple[Path, ...], tapes: tuple[Path, ...],
+) -> None:  # fmt: skip
+    """Write records of a robot with the registry's receipt over them, as 'edge-monitor evidence export' does of a journal.
+
+    'edge-monitor evidence verify' verifies it. Works while the registry serves: it reads one snapshot of the database.
+    """
+    from edge_monitor.commands.evidence import attached
+    from edge_monitor.evidence.packet import export as write
+    from edge_monitor.journal import load_signing_key
+
+    from ..evidence import LogSource, chosen
+    from ..house import open_house
+
+    signer, files = load_signing_key(key), attached(envelopes, tapes)
+    last = None if end is None else end + 1
+    store = open_house(folder, database).store()
+    try:
+        with store.read() as tx:
+            source = LogSource(tx, chosen(tx, robot, wanted), last)
+            done = write(source, out, signer, start=start, end=last, attached=files)
+    finally:
+        store.close()
+    click.echo(f"{out}  {done.records} records; digest {done.digest}")
+    for words in done.missing:
+        click.echo(f"missing: {words}")

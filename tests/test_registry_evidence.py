@@ -1,0 +1,105 @@
+"""Evidence packets out of a registry's database: the same code as of a journal, and the same verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from evidence_case import independent
+from test_registry_ingest import IDENTITY, REGISTRY, Link, write
+
+from edge_monitor.errors import UsageError
+from edge_monitor.evidence.packet import JournalSource, export
+from edge_monitor.evidence.verify import Trust, verify
+from edge_monitor.journal.cosignatures import cosigner_of
+from edge_monitor.journal.keys import SigningKey
+from edge_registry.cli import group
+from edge_registry.evidence import LogSource, chosen
+from edge_registry.house import open_house
+from edge_registry.store import Store
+
+EXPORTER = SigningKey("assessor", bytes([3]) * 32)
+TRUST = Trust([EXPORTER.verifier], [IDENTITY.verifier], [cosigner_of(REGISTRY)])
+
+
+@pytest.fixture
+def link(database: str, tmp_path: Path) -> Iterator[Link]:
+    """A registry that holds a journal of two boots under key epochs, sent in two sessions: several receipts."""
+    store = Store(database)
+    with store.begin() as tx:
+        tx.enrol("robot", IDENTITY.verifier, "x" * 40, 0)
+    write(tmp_path / "j", 600)
+    link = Link(store, tmp_path / "j")
+    link.hello()
+    link.sync()
+    write(tmp_path / "j", 400, boot=2)
+    again = Link(store, tmp_path / "j")
+    again.hello()
+    again.sync()
+    yield again
+    store.close()
+
+
+def test_a_packet_of_the_registry_verifies(link: Link, tmp_path: Path, root: Path) -> None:
+    """The whole log and parts of it, under the first receipt that covers them, verify by both verifiers."""
+    verify_packet = independent(root)
+    lines = (EXPORTER.verifier.text(), IDENTITY.verifier.text(), cosigner_of(REGISTRY).text())
+    keys = [
+        [verify_packet.parse_key(line, kind)] for line, kind in zip(lines, (b"\x01", b"\x01", b"\x04"), strict=True)
+    ]
+    size = link.outbox.head().size
+    for start, end in ((0, None), (0, 300), (301, 555), (size - 1, None)):
+        out = tmp_path / f"{start}.{end}.zip"
+        with link.store.read() as tx:
+            done = export(LogSource(tx, chosen(tx, "robot", None), end), out, EXPORTER, start=start, end=end)
+        verdict = verify(out, TRUST)
+        assert not verdict.failures and verdict.records == done.records == (end or size) - start
+        assert verdict.logs[0]["receipted"] >= (end or size)
+        assert not any("receipt" in words for words in verdict.missing)
+        assert verify_packet.verify(out, *keys)[0] == verdict.word
+
+
+def test_journal_and_registry_hold_the_same_bytes(link: Link, tmp_path: Path) -> None:
+    """Of the same records under the same receipt, a packet of the registry is the journal's, byte for byte."""
+    with link.store.read() as tx:
+        log = chosen(tx, "robot", None)
+        source = LogSource(tx, log)
+        export(source, tmp_path / "registry.zip", EXPORTER)
+        note, receipts = source.heads()
+        size = log.size
+
+    class Receipted(JournalSource):
+        def heads(self) -> tuple[str, list[str]]:
+            return note, list(receipts)
+
+    journal = Receipted(link.outbox.path)
+    assert link.outbox.head().size == size
+    export(journal, tmp_path / "journal.zip", EXPORTER)
+    journal.close()
+    assert (tmp_path / "registry.zip").read_bytes() == (tmp_path / "journal.zip").read_bytes()
+
+
+def test_the_log_that_is_meant_is_asked_for(link: Link) -> None:
+    """A robot that is not enrolled, or a log that it does not have, is a usage error; a log's first characters name it."""
+    with link.store.read() as tx:
+        log = chosen(tx, "robot", None)
+        assert chosen(tx, "robot", log.origin.rpartition("/")[2][:6]).number == log.number
+        with pytest.raises(UsageError, match="enrolled"):
+            chosen(tx, "stranger", None)
+        with pytest.raises(UsageError, match="0 logs of robot"):
+            chosen(tx, "robot", "zz")
+
+
+def test_the_command_exports(link: Link, database: str, tmp_path: Path) -> None:
+    """``edge-registry evidence export`` writes a packet that verifies, and says what is missing."""
+    open_house(tmp_path / "house", database, make="registry")
+    (tmp_path / "assessor.key").write_text(EXPORTER.text())
+    (tmp_path / "assessor.key").chmod(0o600)
+    out = tmp_path / "p.zip"
+    arguments = ["evidence", "export", "--dir", str(tmp_path / "house"), "--database", database, "--robot", "robot"]
+    arguments += ["--key", str(tmp_path / "assessor.key"), "--out", str(out), "--to", "99"]
+    done = CliRunner().invoke(group, arguments, catch_exceptions=False)
+    assert "100 records; digest" in done.output
+    assert not verify(out, TRUST).failures
