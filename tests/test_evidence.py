@@ -192,6 +192,7 @@ TAMPERED: dict[str, tuple[Callable[[dict[str, bytes]], None], str, str]] = {
     "the tail dropped": (tail_cut, "checkpoint", "of another log"),
     "segments exchanged": (swapped, "reordered", "are reordered"),
     "a payload forged": (forged_payload, "payload", "commits to"),
+    "a record of another version": (changed(f"{LOG}/events.bin", lambda d: d[:7] + b"\x02" + d[8:]), "record", "out of range"),
     "a record cut": (changed(f"{LOG}/events.bin", lambda data: data[:-3]), "events_form", "events.bin is cut"),
     "a derived line changed": (
         changed(f"{LOG}/events.ndjson", lambda d: d.replace(b"gate.no_go", b"gate.go", 1)), "derived", "events.ndjson says",
