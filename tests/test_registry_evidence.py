@@ -103,3 +103,5 @@ def test_the_command_exports(link: Link, database: str, tmp_path: Path) -> None:
     done = CliRunner().invoke(group, arguments, catch_exceptions=False)
     assert "100 records; digest" in done.output
     assert not verify(out, TRUST).failures
+    wrong = CliRunner().invoke(group, [*arguments, "--envelope", "x=y"])
+    assert isinstance(wrong.exception, UsageError)

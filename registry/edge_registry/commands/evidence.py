@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
+
+from edge_monitor.errors import UsageError
 
 from .options import DATABASE, FOLDER
 
@@ -31,26 +35,30 @@ def command() -> None:
     "--envelope",
     "envelopes",
     multiple=True,
-    type=FILE,
-    help="Envelope that was active, its approval beside it; may repeat.",
+    metavar="DIGEST=FILE",
+    help="Envelope that was active, its approval beside it; may repeat. What is missing names the digests.",
 )
-@click.option("--tape", "tapes", multiple=True, type=FILE, help="Black box of a run in the range; may repeat.")
+@click.option(
+    "--tape", "tapes", multiple=True, metavar="BOOT=FILE", help="Black box of a boot in the range; may repeat.",
+)  # fmt: skip
 def export(
     folder: Path, database: str | None, robot: str, wanted: str | None, out: Path, key: Path, start: int, end: int | None,
-    envelopes: tuple[Path, ...], tapes: tuple[Path, ...],
+    envelopes: tuple[str, ...], tapes: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Write records of a robot with the registry's receipt over them, as 'edge-monitor evidence export' does of a journal.
 
     'edge-monitor evidence verify' verifies it. Works while the registry serves: it reads one snapshot of the database.
     """
-    from edge_monitor.commands.evidence import attached
+    from edge_monitor.evidence.packet import Attached
     from edge_monitor.evidence.packet import export as write
     from edge_monitor.journal import load_signing_key
 
     from ..evidence import LogSource, chosen
     from ..house import open_house
 
-    signer, files = load_signing_key(key), attached(envelopes, tapes)
+    notes = {digest: _with_approval(path) for digest, path in _named(envelopes, "--envelope", 64)}
+    files = Attached(notes, dict(_named(tapes, "--tape", 32)))
+    signer = load_signing_key(key)
     last = None if end is None else end + 1
     store = open_house(folder, database).store()
     try:
@@ -62,3 +70,17 @@ def export(
     click.echo(f"{out}  {done.records} records; digest {done.digest}")
     for words in done.missing:
         click.echo(f"missing: {words}")
+
+
+def _named(texts: tuple[str, ...], option: str, digits: int) -> Iterator[tuple[str, Path]]:
+    """(name in hex, existing file) of NAME=FILE. Nothing in the file is read: a verifier holds it against its name."""
+    for text in texts:
+        name, _, file = text.partition("=")
+        if not re.fullmatch(f"[0-9a-f]{{{digits}}}", name) or not Path(file).is_file():
+            raise UsageError(f"{option} {text}: expected {digits} hexadecimal digits, '=' and a file that is there")
+        yield name, Path(file)
+
+
+def _with_approval(path: Path) -> tuple[bytes, bytes | None]:
+    approval = path.with_suffix(".approval")
+    return path.read_bytes(), approval.read_bytes() if approval.is_file() else None
