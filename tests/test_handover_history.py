@@ -244,3 +244,15 @@ def test_what_is_absent_or_double_already_counts() -> None:
     (ended,) = demanded().judge(12 * S, "continue", True)
     assert ended.metrics is not None and ended.metrics.completion is None
     assert Span(observable=False) == Span(0, 0, False)
+
+
+def test_a_third_controller_calls_a_request_off() -> None:
+    """Whoever takes command and is neither asked nor asking ends what was asked; the one who has it does not."""
+    for first, to, third in (("autonomy", "human", "fallback"), ("human", "autonomy", "fallback")):
+        world = World()
+        world.see(0, first)
+        world.judge(1 * S, "resume", True)
+        assert world.request(2 * S, to).refused == ""
+        world.see(3 * S, "unknown")
+        assert "handover.cancelled" not in [name for _, name in brief(world.see(4 * S, first))]
+        assert "handover.cancelled" in [name for _, name in brief(world.see(5 * S, third))]

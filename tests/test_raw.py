@@ -375,7 +375,7 @@ def test_an_incident_has_its_raw_messages_beside_it(tmp_path: Path, capsys: pyte
 
     def again() -> tuple[int, str]:
         assert command.callback is not None
-        code = command.callback(journal_of(tmp_path), path, robot, None, (), False)
+        code = command.callback(journal_of(tmp_path), path, (robot,), (), False)
         return code, capsys.readouterr().out
 
     code, text = again()

@@ -65,9 +65,11 @@ def record(journal: Path, runs: list[tuple[int, int]]) -> list[Call]:
     calls: list[Call] = []
     vfs = _Recorder(calls)
 
-    def connect(name: Any, *, uri: bool = False, isolation_level: None) -> apsw.Connection:
+    def connect(name: Any, *, uri: bool = False, timeout: float = 5.0, isolation_level: None) -> apsw.Connection:
         flags = apsw.SQLITE_OPEN_READONLY if uri else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-        return apsw.Connection(str(name), flags | apsw.SQLITE_OPEN_URI, vfs="recorder")
+        connection = apsw.Connection(str(name), flags | apsw.SQLITE_OPEN_URI, vfs="recorder")
+        connection.set_busy_timeout(round(timeout * 1000))
+        return connection
 
     def sync_folder(path: Path) -> None:
         real(path)
