@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
@@ -34,10 +34,24 @@ if TYPE_CHECKING:
     from ..sources.addresses import Address
     from ..sources.live import LiveSource
     from ..sources.simulated_time import SimulatedClock
+    from ..sources.wanted import Wanted
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 PUBLISH, CONTROL = "tcp://127.0.0.1:7371", "tcp://127.0.0.1:7372"
 SWITCH_S = 0.0002  #: for so long at most the journal's thread may keep the engine's waiting for the interpreter
+
+
+class GraphNode(Protocol):
+    """A node of ROS that the process is put into."""
+
+    def join(self, wanted: Sequence[Wanted], clock: Callable[[], int]) -> LiveSource:
+        """Begin to read topics; ``clock``: ns on CLOCK_BOOTTIME."""
+
+    def send(self, parts: list[bytes]) -> None:
+        """Something is published."""
+
+    def renew(self, envelope: Envelope) -> None:
+        """Another envelope is in force."""
 
 
 @click.command(short_help="Monitor live inputs on board, until stopped.")
@@ -216,10 +230,12 @@ def assemble(
     sim_time: str | None = None,
     stop: Callable[[], bool] = bool,
     synced: Errand | None = None,
+    node: GraphNode | None = None,
 ) -> Onboard | None:
     """Put the process together: all kernels compiled and all files and sockets open when it returns.
 
-    None where it had to ``stop`` before the simulator of ``sim_time`` told a time.
+    ``node``: brings one more source, and is told all that is published. None where it had to ``stop`` before the simulator
+    of ``sim_time`` told a time.
     """
     import zmq
 
@@ -258,9 +274,11 @@ def assemble(
     requests = access.control(control)
     beside = {simulated.topic: simulated.take} if simulated is not None else {}
     curve, servers = (None, {}) if keys is None else (keys.inputs, keys.peers.servers)
-    inputs = open_sources(
-        addresses, asked, clock, plain=plain, beside=beside, curve=curve, servers=servers, messages=messages
-    )
+    inputs: list[LiveSource] = [] if node is None else [node.join(asked, clock)]
+    if addresses:
+        inputs += open_sources(
+            addresses, asked, clock, plain=plain, beside=beside, curve=curve, servers=servers, messages=messages
+        )
     for one in inputs:
         if isinstance(one, ZmqSource):
             access.watch(one.refusals)
@@ -271,6 +289,8 @@ def assemble(
         inputs[0].reached = lambda: monitor.now
     turn_ns = round(turn_ms * 1e6) if turn_ms is not None else GRAPH_TURN_NS if graph else TURN_NS
     send = everywhere([send, *(one.send for one in spread)])
+    if node is not None:
+        send = everywhere([send, node.send])
     if simulated is not None and not simulated.wait(source, monitor.feed, stop):
         source.close()
         return None
@@ -301,7 +321,7 @@ def assemble(
         unable=source.unable, unapproved=approval.unapproved, wake=onboard.wake,
     )  # fmt: skip
     monitor.keep()
-    onboard.renewing(reloading, digests, [one.renew for one in spread])
+    onboard.renewing(reloading, digests, [one.renew for one in (*spread, *([node] if node is not None else []))])
     courier = None
     if synced is not None:
         from ..onboard.courier import Courier

@@ -151,6 +151,11 @@ class Reader:
             self.handle = _made(library().dds_create_reader(participant.handle, self._topic, handle, listener), topic)
         library().dds_delete_listener(listener)
 
+    @property
+    def rung(self) -> bool:
+        """Whether there may be messages."""
+        return bool(self.bell["rung"][0])
+
     def look(self) -> int:
         """To be called before messages are taken: what comes from now on rings again. Answers how many have come so far."""
         arrived = int(self.bell["arrived"][0])

@@ -61,6 +61,10 @@ class RosReports:
         """Names of the gates: the topics ``decision/NAME``."""
         return tuple(self._decisions)
 
+    def decision(self, gate: str) -> Plain:
+        """What a gate was last published to say."""
+        return dict(self._decisions[gate])
+
     def take(self, parts: Sequence[bytes]) -> Iterator[Report]:
         """The reports of one published message, a topic and a body."""
         topic, body = parts

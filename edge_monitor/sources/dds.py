@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any, Protocol
 
 from edge_monitor.core.messages import Batch, Channel, Damage
 from edge_monitor.core.samples import Cause
-from edge_monitor.dds.entities import Gone, Participant, Publication, Qos, Reader
+from edge_monitor.dds.entities import Gone, News, Publication, Qos
 from edge_monitor.dds.taking import TAKEN, Takings
 from edge_monitor.envelope.problems import nearest
 from edge_monitor.ros.definitions import Definitions
@@ -37,6 +38,52 @@ POLICIES = {1: "user data", 2: "durability", 3: "presentation", 4: "deadline", 5
             25: "data representation"}  # fmt: skip
 
 
+class Tap(Protocol):
+    """A reader of one topic; :class:`~edge_monitor.dds.entities.Reader` says more of each."""
+
+    qos: Qos
+    type: str
+
+    @property
+    def handle(self) -> Any:
+        """What messages are taken with."""
+
+    @property
+    def rung(self) -> bool:
+        """Whether there may be messages."""
+
+    def look(self) -> int: ...
+    def account(self, arrived: int, taken: int, *, more: bool) -> int: ...
+    def news(self) -> News | None: ...
+    def close(self) -> None: ...
+
+
+class Graph(Protocol):
+    """A place in a ROS 2 graph: a DDS participant, or a node of ROS."""
+
+    domain: int
+
+    def news(self) -> Sequence[Publication | Gone]:
+        """Publishers that came, changed or went since the last call."""
+
+    def reader(self, topic: str, type_name: str, qos: Qos, eventfd: int, type_hash: str = "") -> Tap:
+        """A reader of serialized messages; names as DDS has them."""
+
+    def close(self) -> None:
+        """Leave."""
+
+
+class Bucket(Protocol):
+    """Takes messages with a reader's handle, and makes one batch of them: as ``Takings`` does."""
+
+    size: int
+
+    def take(self, handle: Any) -> int: ...
+    def keep(self, count: int, t: int, channel: int) -> tuple[int, int]: ...
+    def drop(self, count: int) -> int: ...
+    def batch(self) -> Batch | None: ...
+
+
 class Subscription:
     """One topic that the envelope reads: its publishers, its reader once a type is known, and what is wrong with it."""
 
@@ -46,7 +93,7 @@ class Subscription:
         self.type = full_type(wanted.type or "")  #: the one that is read; empty: whatever comes first
         self.hash = ""  # of the definition in use
         self.channel = -1  #: -1: no definition yet
-        self.reader: Reader | None = None
+        self.reader: Tap | None = None
         self.publishers: dict[bytes, Publication] = {}
         self.had = False  #: there has been a publisher that could be read
         self.silent = False  #: all publishers broke their promise to say that they are alive
@@ -95,21 +142,22 @@ class DdsSource:
 
     def __init__(
         self,
-        participant: Participant,
+        participant: Graph,
         wanted: Sequence[Wanted],
         clock: Callable[[], int],
         limits: Limits = LIMITS,
         definitions: Definitions | None = None,
         wall: Callable[[], int] = time.time_ns,
+        takings: Bucket | None = None,
     ) -> None:
         """``participant`` belongs to this object from now on. ``clock``: ns on CLOCK_BOOTTIME; ``wall``: on the clock of the
-        publishers' stamps, which measures latencies and nothing else."""
+        publishers' stamps, which measures latencies and nothing else; ``takings``: what a graph other than DDS needs."""
         self.participant = participant
         self._clock, self._wall = clock, wall
         self._limits = limits
         self._definitions = definitions or Definitions()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._takings = Takings(limits.frame_bytes)
+        self._takings: Bucket = takings or Takings(limits.frame_bytes)
         self._subscriptions = {one.topic: Subscription(one, limits) for one in wanted}
         self._by_name = {dds_topic(n): s for n, s in self._subscriptions.items() if is_topic(n)}
         self._names: dict[bytes, str] = {}  # of all topics that are published, by key of the publisher
@@ -148,7 +196,7 @@ class DdsSource:
         left = False
         for subscription in self._by_name.values():
             reader = subscription.reader
-            while reader is not None and reader.bell["rung"][0]:
+            while reader is not None and reader.rung:
                 if taken >= messages or self._takings.size > size:
                     left = True
                     break
@@ -210,7 +258,7 @@ class DdsSource:
         self.now = max(self.now, self._clock())
         return self.now
 
-    def _take(self, subscription: Subscription, reader: Reader) -> int:
+    def _take(self, subscription: Subscription, reader: Tap) -> int:
         """Take a reader's next messages; answers how many samples that were."""
         topic = subscription.topic
         arrived = reader.look()
@@ -304,7 +352,7 @@ class DdsSource:
             self._new.append(channel)
         return self._channels[key].id
 
-    def _listen(self, subscription: Subscription, reader: Reader, now: int) -> None:
+    def _listen(self, subscription: Subscription, reader: Tap, now: int) -> None:
         """What the middleware says of a reader."""
         news, topic = reader.news(), subscription.topic
         if news is None:
