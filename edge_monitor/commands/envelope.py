@@ -165,35 +165,20 @@ def put_in_force(file: Path, control: Reach, person: str, reason: str, risk: str
     It is judged by the monitor: everything that stands against it is printed, and the envelope in force stays. What is
     looser is refused while the vehicle is under way. Exit code 1 when the monitor refuses, 3 or 5 when the file won't do.
     """
-    import hashlib
+    from ..onboard.client import reload
 
-    from ..onboard.client import ask
-
-    order = {
-        "command": "envelope.reload",
-        "path": str(file.resolve()),
-        "file": hashlib.sha256(file.read_bytes()).hexdigest(),
-    }
-    order |= {name: value for name, value in (("person", person), ("reason", reason), ("risk", risk)) if value}
-    number = ask(control, {"do": "command", "command": order})["reload"]
-    while True:
-        state = ask(control, {"do": "status"})["state"]
-        found = state["reload"]
-        if found["number"] != number:
-            click.echo("another envelope has been asked for since; see 'edge-monitor status'", err=True)
-            return 1
-        if found["phase"] == "active":
-            envelope = state["envelope"]
-            click.echo(
-                f"{envelope['id']} v{envelope['version']} is in force, risk {envelope['risk']}, digest {envelope['digest'][:16]}…"
-            )
-            return 0
-        if found["phase"] == "rejected":
-            for code, message in found["reasons"]:
-                click.echo(f"{code}: {message}", err=True)
-            click.echo("the envelope in force stays", err=True)
-            return int(found["exit_code"])
-        time.sleep(0.2)
+    state = reload(control, file, person=person, reason=reason, risk=risk)
+    found = state["reload"]
+    if found["phase"] == "active":
+        envelope = state["envelope"]
+        click.echo(
+            f"{envelope['id']} v{envelope['version']} is in force, risk {envelope['risk']}, digest {envelope['digest'][:16]}…"
+        )
+        return 0
+    for code, message in found["reasons"]:
+        click.echo(f"{code}: {message}", err=True)
+    click.echo("the envelope in force stays", err=True)
+    return int(found["exit_code"])
 
 
 @command.command()

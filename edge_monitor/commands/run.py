@@ -234,8 +234,8 @@ def assemble(
 ) -> Onboard | None:
     """Put the process together: all kernels compiled and all files and sockets open when it returns.
 
-    ``node``: brings one more source, and is told all that is published. None where it had to ``stop`` before the simulator
-    of ``sim_time`` told a time.
+    ``node``: brings what is monitored, and is told all that is published; ``addresses`` then bring reports of action gates.
+    None where it had to ``stop`` before the simulator of ``sim_time`` told a time.
     """
     import zmq
 
@@ -274,7 +274,10 @@ def assemble(
     requests = access.control(control)
     beside = {simulated.topic: simulated.take} if simulated is not None else {}
     curve, servers = (None, {}) if keys is None else (keys.inputs, keys.peers.servers)
-    inputs: list[LiveSource] = [] if node is None else [node.join(asked, clock)]
+    inputs: list[LiveSource] = []
+    if node is not None:  # its graph has all but what action gates report
+        inputs.append(node.join([one for one in asked if one.topic != ACTIONS], clock))
+        asked = [one for one in asked if one.topic == ACTIONS]
     if addresses:
         inputs += open_sources(
             addresses, asked, clock, plain=plain, beside=beside, curve=curve, servers=servers, messages=messages

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,6 +16,7 @@ from ..errors import ConfigError, UsageError
 from ..sources.curve import key_fingerprint
 from ..sources.links import is_guarded_by_file
 
+RELOAD_S = 0.2  #: between questions how a reload stands
 PATIENCE_MS = 8000  #: longer than a monitor waits for its journal
 _FAILED = zmq.Event.HANDSHAKE_FAILED_AUTH | zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
 
@@ -60,6 +63,25 @@ def ask(control: str | Reach, request: dict[str, Any], patience_ms: int = PATIEN
     if not answer.get("ok"):
         raise RefusedError(str(answer.get("error", "refused")))
     return answer
+
+
+def reload(control: str | Reach, path: Path, *, person: str = "", reason: str = "", risk: str = "") -> dict[str, Any]:
+    """Have the envelope file at ``path`` put in force, and wait; answers the monitor's state then, whose ``reload`` says how
+    it went: ``phase`` is ``active`` or ``rejected``. Raises as :func:`ask` does, and ``ConfigError`` for an unreadable file."""
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; give an envelope file") from None
+    order = {"command": "envelope.reload", "path": str(path.resolve()), "file": digest}
+    order |= {name: value for name, value in (("person", person), ("reason", reason), ("risk", risk)) if value}
+    number = ask(control, {"do": "command", "command": order})["reload"]
+    while True:
+        state: dict[str, Any] = ask(control, {"do": "status"})["state"]
+        if state["reload"]["number"] != number:
+            raise RefusedError("another envelope has been asked for since; see 'edge-monitor status'")
+        if state["reload"]["phase"] in ("active", "rejected"):
+            return state
+        time.sleep(RELOAD_S)
 
 
 def _wait(socket: zmq.Socket[bytes], news: zmq.Socket[bytes], reach: Reach, patience_ms: int) -> None:

@@ -3,22 +3,20 @@ kernels; while active it reads, decides, journals and publishes; while inactive 
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import rclpy
-import zmq
-from edge_monitor_msgs.srv import AcknowledgeHandover, GoNoGo, ReloadEnvelope, ResetLatch
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosidl_runtime_py.utilities import get_message
 
 from edge_monitor import envelope as envelopes
-from edge_monitor.commands.run import assemble
+from edge_monitor.commands.run import SWITCH_S, assemble
 from edge_monitor.envelope.approval import require
 from edge_monitor.errors import EdgeMonitorError
 from edge_monitor.onboard.black_box import BlackBox
@@ -27,18 +25,21 @@ from edge_monitor.outputs.ros_reports import Report, RosReports
 from edge_monitor.people import load as load_people
 from edge_monitor.ros.definitions import Definitions, installed_folders
 from edge_monitor.runtime import Monitor
+from edge_monitor.sources.addresses import parse
 from edge_monitor.sources.dds import LIMITS, DdsSource
 
+from .ending import begin
 from .filling import filled
 from .graph import RosBucket, RosGraph
+from .services import Services
 
 TURN_MS = 2  #: a turn waits at most so long
 SPIN_NS = 10_000_000  #: between looks at services, events and transitions
-PATIENCE_S = 8  #: a request is answered within
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 PARAMETERS: dict[str, Any] = {
     "envelope": "", "risk": "", "journal": "", "key": "", "tapes": "", "people": "", "unapproved": False,
-    "publish": "tcp://127.0.0.1:7371", "control": "tcp://127.0.0.1:7372", "autostart": True,
+    "publish": "tcp://127.0.0.1:7371", "control": "tcp://127.0.0.1:7372", "actions": "bind-pull:tcp://127.0.0.1:7373",
+    "autostart": True,
 }  # fmt: skip
 
 
@@ -53,13 +54,9 @@ class MonitorNode(LifecycleNode):
         self.onboard: Onboard | None = None
         self._stack = ExitStack()
         self._graph: RosGraph | None = None
-        self._reports: RosReports | None = None
+        self.reports: RosReports | None = None
         self._outputs: dict[str, Any] = {}
-        self._zmq = zmq.Context()
-        self.create_service(GoNoGo, "~/go", self._go)
-        self.create_service(AcknowledgeHandover, "~/acknowledge", self._acknowledge)
-        self.create_service(ResetLatch, "~/reset_latch", self._reset_latch)
-        self.create_service(ReloadEnvelope, "~/reload_envelope", self._reload)
+        self._requests = Services(self)
 
     def text(self, name: str) -> str:
         """A parameter."""
@@ -87,7 +84,7 @@ class MonitorNode(LifecycleNode):
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
         Monitor(self.envelope).warm()
-        self._reports = RosReports(self.envelope, lambda: self.get_clock().now().nanoseconds, self.get_name())
+        self.reports = RosReports(self.envelope, lambda: self.get_clock().now().nanoseconds, self.get_name())
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, _: LifecycleState) -> TransitionCallbackReturn:
@@ -98,9 +95,9 @@ class MonitorNode(LifecycleNode):
         self._stack = ExitStack()
         try:
             self.onboard = assemble(
-                self._stack, self.envelope, self._approval, [], journal, key,
+                self._stack, self.envelope, self._approval, self._actions(), journal, key,
                 black_box=BlackBox(tapes) if tapes else None, publish=self.text("publish"),
-                control=self.text("control"), people=self._people, join=self._join, say=self._say,
+                control=self.text("control"), people=self._people, node=self,
             )  # fmt: skip
         except EdgeMonitorError as error:
             self._stack.close()
@@ -136,7 +133,11 @@ class MonitorNode(LifecycleNode):
 
     # What goes in and out.
 
-    def _join(self, wanted: Any, clock: Any) -> DdsSource:
+    def _actions(self) -> list[Any]:
+        return [parse(self.text("actions"))] if self.text("actions") else []
+
+    def join(self, wanted: Any, clock: Any) -> DdsSource:
+        """Begin to read topics."""
         graph = RosGraph(self, [one.topic for one in wanted])
         self._graph = graph
         return DdsSource(
@@ -144,10 +145,17 @@ class MonitorNode(LifecycleNode):
             wall=lambda: self.get_clock().now().nanoseconds,
         )  # fmt: skip
 
-    def _say(self, parts: list[bytes]) -> None:
-        assert self._reports is not None
-        for report in self._reports.take(parts):
+    def send(self, parts: list[bytes]) -> None:
+        """Publish, as ROS messages."""
+        assert self.reports is not None
+        for report in self.reports.take(parts):
             self._output(report).publish(filled(get_message(report.type)(), report.message))
+
+    def renew(self, envelope: envelopes.Envelope) -> None:
+        """Another envelope is in force."""
+        assert self.reports is not None
+        self.envelope = envelope
+        self.reports.renew(envelope)
 
     def _output(self, report: Report) -> Any:
         if report.topic not in self._outputs:
@@ -166,58 +174,11 @@ class MonitorNode(LifecycleNode):
             tap.rung = True
         self.onboard.turn(TURN_MS)
 
-    # Services: the same requests as over the control socket, so that they are checked and journaled alike.
-
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        if self.onboard is None:
-            return {"ok": False, "error": "the monitor is not active"}
-        socket = self._zmq.socket(zmq.REQ)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.connect(self.text("control"))
-        socket.send(msgspec.msgpack.encode(request))
-        end = time.monotonic() + PATIENCE_S
-        while not socket.poll(0) and time.monotonic() < end:
-            self.turn()
-        answer = (
-            msgspec.msgpack.decode(socket.recv()) if socket.poll(0) else {"ok": False, "error": "no answer in time"}
-        )
-        socket.close()
-        return dict(answer)
-
-    def _command(self, response: Any, **command: Any) -> Any:
-        answer = self._ask({"do": "command", "command": command})
-        response.ok, response.error = bool(answer.get("ok")), str(answer.get("error", ""))
-        return response
-
-    def _go(self, request: GoNoGo.Request, response: GoNoGo.Response) -> GoNoGo.Response:
-        answer = self._ask({"do": "go", "gate": request.gate})
-        response.ok, response.error = bool(answer.get("ok")), str(answer.get("error", ""))
-        if response.ok and self._reports is not None:
-            filled(response.decision, self._reports.decision(request.gate))
-        return response
-
-    def _acknowledge(self, request: Any, response: Any) -> Any:
-        if request.accept:
-            return self._command(response, command="handover.accept", id=request.id, person=request.person)
-        return self._command(
-            response, command="handover.refuse", id=request.id, person=request.person, reason=request.reason
-        )
-
-    def _reset_latch(self, request: Any, response: Any) -> Any:
-        return self._command(
-            response, command="latch.reset", check=request.check, person=request.person, reason=request.reason
-        )
-
-    def _reload(self, request: Any, response: Any) -> Any:
-        path = request.path or self.text("envelope")
-        answer = self._ask({"do": "reload", "path": path, "person": request.person})
-        response.ok, response.error = bool(answer.get("ok")), str(answer.get("error", ""))
-        return response
-
 
 def main() -> None:
     """Run the node until it is told to stop."""
-    rclpy.init()
+    told = begin()
+    sys.setswitchinterval(SWITCH_S)
     node = MonitorNode()
     executor = SingleThreadedExecutor()
     executor.add_node(node)
@@ -227,14 +188,12 @@ def main() -> None:
             node.trigger_configure()
             if node.envelope is not None:
                 node.trigger_activate()
-        while rclpy.ok():
+        while not told():
             active = node.onboard is not None
             if not active or time.monotonic_ns() - spun >= SPIN_NS:
                 executor.spin_once(timeout_sec=0.0 if active else 0.1)
                 spun = time.monotonic_ns()
             node.turn()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
     finally:
         node.end()
         node.destroy_node()
