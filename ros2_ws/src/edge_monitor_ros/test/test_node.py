@@ -37,7 +37,7 @@ def test_a_life_of_the_node(make: Callable[..., World]) -> None:
     assert code == 0, text
     assert all(f"edge_monitor: {check}" in text for check in ("upright", "sees", "gate drive", "journal")), text
     assert world.change(Change.TRANSITION_DEACTIVATE)
-    world.decides("stopped")
+    world.until(lambda: world.decisions[-1].decision == Decision.NO_GO)
     assert not world.call(GoNoGo, "go", GoNoGo.Request(gate="drive")).ok
     assert world.change(Change.TRANSITION_CLEANUP)
     world.tell(process, signal.SIGTERM)
@@ -78,7 +78,7 @@ def test_the_end_of_the_process_is_told(make: Callable[..., World]) -> None:
     process = world.monitor(autostart="true")
     world.decides("")
     world.tell(process, signal.SIGINT)
-    world.decides("stopped")
+    world.until(lambda: world.decisions[-1].decision == Decision.NO_GO)
     code, text = world.ended(process)
     assert code == 0, text
     assert [run.ended for run in world.verified().runs] == [True]

@@ -66,8 +66,8 @@ class World:
         self.folder, self.name = folder, name
         (folder / "node.yaml").write_text(ENVELOPE)
         make_key("robot", folder)
-        self.processes: list[subprocess.Popen[str]] = []
-        self.living: list[subprocess.Popen[str]] = []  # those that nobody has told to end
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.living: list[subprocess.Popen[bytes]] = []  # those that nobody has told to end
         rclpy.init()
         self.node = Node("world")
         self.decisions: list[Any] = []
@@ -97,21 +97,22 @@ class World:
             "actions": f"bind-pull:ipc://{folder}/in",
         }  # fmt: skip
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Start a process in a session of its own."""
-        process = subprocess.Popen(
-            command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        log = self.folder / f"{len(self.processes)}.log"
+        with log.open("w") as out:
+            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        log.rename(self.folder / f"{process.pid}.log")
         self.processes.append(process)
         self.living.append(process)
         return process
 
-    def module(self, name: str, *words: str, **given: object) -> subprocess.Popen[str]:
+    def module(self, name: str, *words: str, **given: object) -> subprocess.Popen[bytes]:
         """Start a node of the package with parameters."""
         parameters = [word for key, value in given.items() for word in ("-p", f"{key}:={value}")]
         return self.start(sys.executable, "-m", f"edge_monitor_ros.{name}", "--ros-args", *words, *parameters)
 
-    def monitor(self, *words: str, **given: object) -> subprocess.Popen[str]:
+    def monitor(self, *words: str, **given: object) -> subprocess.Popen[bytes]:
         """Start the monitor's node."""
         return self.module("node", *words, **{**self.parameters, **given})
 
@@ -121,7 +122,7 @@ class World:
         while not condition():
             assert time.monotonic() < end, (self.decisions[-1:], self.statuses)
             for process in self.living:
-                assert process.poll() is None, process.communicate()[0]
+                assert process.poll() is None, self.printed(process)
             rclpy.spin_once(self.node, timeout_sec=0.01)
 
     def says(self, check: str, message: str) -> None:
@@ -151,27 +152,21 @@ class World:
             self.call(ChangeState, "change_state", ChangeState.Request(transition=Change(id=transition))).success
         )
 
-    def tell(self, process: subprocess.Popen[str], number: signal.Signals) -> None:
+    def tell(self, process: subprocess.Popen[bytes], number: signal.Signals) -> None:
         """Send a signal that ends a process."""
         self.living.remove(process)
         process.send_signal(number)
 
-    def ended(self, process: subprocess.Popen[str]) -> tuple[int, str]:
+    def ended(self, process: subprocess.Popen[bytes]) -> tuple[int, str]:
         """Wait for the end of a process: its exit code and what it printed."""
         if process in self.living:
             self.living.remove(process)
-        lines: list[str] = []
-        assert process.stdout is not None
-        os.set_blocking(process.stdout.fileno(), False)
+        self.until(lambda: process.poll() is not None)
+        return process.returncode, self.printed(process)
 
-        def over() -> bool:
-            text = process.stdout.read() if process.stdout is not None else ""
-            lines.append(text or "")
-            return process.poll() is not None
-
-        self.until(over)
-        lines.append(process.stdout.read() or "")
-        return process.returncode, "".join(lines)
+    def printed(self, process: subprocess.Popen[bytes]) -> str:
+        """What a process printed so far."""
+        return (self.folder / f"{process.pid}.log").read_text()
 
     def verified(self) -> Report:
         """The journal as an outsider sees it."""
@@ -182,9 +177,9 @@ class World:
         for process in self.processes:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            process.wait()
         self.node.destroy_node()
-        rclpy.shutdown()
+        rclpy.try_shutdown()
 
     def _diagnosed(self, array: Any) -> None:
         self.statuses = {status.name.removeprefix("/"): status for status in array.status}
