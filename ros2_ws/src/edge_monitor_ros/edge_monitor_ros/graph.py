@@ -68,6 +68,9 @@ class RosTap:
         self.rung = False
         return 0
 
+    def came(self, _: int) -> None:
+        """Not known here: messages are stamped when they are taken."""
+
     def account(self, _: int, __: int, *, more: bool) -> int:
         """Whether to take again in this turn."""
         self.rung = more
@@ -125,7 +128,7 @@ class RosBucket:
                 taken.append(found[0])
         return len(taken)
 
-    def keep(self, _: int, t: int, channel: int) -> tuple[int, int]:
+    def keep(self, _: int, t: int, channel: int, *_when: object) -> tuple[int, int]:
         """Add what was taken; answers how many, and how many were too large."""
         good = [message for message in self._taken if len(message) <= self._largest]
         for message in good:
