@@ -70,7 +70,7 @@ def steps(engine: Engine, values: Values, period: int, start: int = 0) -> tuple[
         advance(message)
         spent[k] = clock() - begin
         if len(margins):
-            margins[k] = engine._memory.states[0]["margin"]
+            margins[k] = engine.memory.states[0]["margin"]
     return spent, margins
 
 

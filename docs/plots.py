@@ -91,7 +91,7 @@ def formula() -> Series:
         if known:
             engine.advance(np.array([(k * ms, 0, FLAG_END, value)], SAMPLE))
         engine.advance(until=k * ms + 1)
-        state = engine._memory.node_states[root]  # what a formula's node holds is nobody else's business
+        state = engine.memory.node_states[root]  # what a formula's node holds is nobody else's business
         t.append(k / 1000)
         speed.append(value if known else np.nan)
         lows.append(float(state["lo"]))

@@ -31,7 +31,7 @@ def intervals(term: Term, values: list[tuple[float, float]]) -> list[tuple[float
     for i, pair in enumerate(values):
         rows = [(i * peer.S, k, FLAG_END if k else 0, value) for k, value in enumerate(pair)]
         engine.advance(np.array(rows, SAMPLE))
-        root = engine._memory.node_states[-1]
+        root = engine.memory.node_states[-1]
         found.append((float(root["lo"]), float(root["hi"])))
     return found
 

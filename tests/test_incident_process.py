@@ -73,7 +73,7 @@ def test_killed_in_a_window_it_is_kept_by_the_next_start(process: Process) -> No
     process.start()
     (cut,) = wait_for(process, 1)
     assert cut["cause"] == "check.fail speed_limit" and "run.cut" in [type_ for _, type_, _ in cut["causes"]]
-    assert cut["raw"]["messages"] > 100 and len(library(raw)) > 100
+    assert cut["raw"]["messages"] > 20 and len(library(raw)) > 20  # two chunks at the least, however busy the machine
     code, text = command(process, "edge-replay", "run", raw, "-e", "live.yaml", "--fail-on", "breach")
     assert code == 1 and "speed_limit" in text, text
     asked = ("--person", "ann", "--reason", "a strange noise", "--control", f"ipc://{process.folder}/ask")
