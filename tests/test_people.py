@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from datetime import datetime, timezone
 
 import pytest
@@ -226,3 +228,11 @@ def test_no_file_raises_anything_else(junk, place, cut):
         loads(data[:place] + junk + data[place + cut :], source="p")
     except PeopleError as error:
         assert all(line.startswith("p:") for line in str(error).splitlines())
+
+
+def test_a_people_file_is_read_without_the_core() -> None:
+    """Whoever reads one, a registry for instance, loads neither Numba nor the engine for it."""
+    asked = (
+        "import sys, edge_monitor.people; sys.exit(any(name in sys.modules for name in ('numba', 'edge_monitor.core')))"
+    )
+    assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0
