@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -32,7 +32,6 @@ from .core.commands import (
 from .core.gates import Decision, instants
 from .core.handover import Handover
 from .core.handover_terms import Act
-from .core.layout.text import TextTable
 from .core.messages import Damage
 from .core.samples import (
     ITEM_MISSION_END,
@@ -49,6 +48,7 @@ from .envelope import Envelope
 from .envelope.drift import Drift
 from .events import Event
 from .succession import Parts, Successor
+from .vocabulary import Vocabulary
 from .whereabouts import Witness
 
 if TYPE_CHECKING:
@@ -61,20 +61,6 @@ BEATS_AT_ONCE = 144
 CHECK, INPUT, CLOCK, LATCH = (
     int(k) for k in (TransitionKind.CHECK, TransitionKind.INPUT, TransitionKind.CLOCK, TransitionKind.LATCH)
 )
-
-
-class Vocabulary(Protocol):
-    """What the numbers of text signals stand for: an ``Extractor``, or what a tape kept of one."""
-
-    @property
-    def texts(self) -> TextTable: ...
-
-    def is_text(self, signal: str) -> bool: ...
-
-
-def constants(envelope: Envelope) -> list[str]:
-    """The texts that an envelope names itself: the first in every text table."""
-    return [text for check in envelope.checks for text in check.texts]
 
 
 def made_under(snapshot: bytes) -> tuple[str, str]:

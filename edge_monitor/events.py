@@ -174,13 +174,17 @@ def reason(r: Reason, specs: dict[str, CheckSpec]) -> Payload:
     }
 
 
+#: Why a gate is NO_GO though no criterion stands against it: only a switch of envelopes makes it so.
+SWITCHED = "every criterion passes, but not yet for `go_after` of the envelope now in force"
+
+
 def from_decision(decision: Decision, specs: dict[str, CheckSpec], lease_ns: int) -> Event:
     """A gate's GO or NO_GO, with every criterion."""
     against = [r for r in decision.reasons if r.verdict != Verdict.PASS]
     payload: Payload = {
         "decision": "GO" if decision.go else "NO_GO",
         "verdict": decision.verdict.name,
-        "cause": "" if decision.go else blame(against),
+        "cause": "" if decision.go else blame(against) or SWITCHED,
         "reasons": [reason(r, specs) for r in decision.reasons],
         "lease_ns": lease_ns if decision.go else 0,
     }

@@ -18,7 +18,7 @@ from .core.commands import Command, ReloadEnvelope, from_payload
 from .core.messages import Damage
 from .core.samples import SAMPLE
 from .core.transplant import History
-from .decider import Decider, constants, made_under
+from .decider import Decider, made_under
 from .envelope import Envelope
 from .errors import UsageError, VerificationError
 from .events import Event
@@ -27,6 +27,7 @@ from .journaling import entry
 from .tape.format import Block, Entry, Kind
 from .tape.reader import Tape
 from .tape.recorder import TIME, Words, unpack_history
+from .vocabulary import constants
 
 #: What the process adds to a payload, beside what was decided: the event's number and the tape's digest, and the
 #: recording's name.

@@ -18,7 +18,7 @@ from .core.layout.extractor import Problem
 from .core.messages import Batch, Channel, Damage
 from .core.plan import Plan
 from .core.samples import ITEM_SHIFT, ITEM_SOURCE_STATUS, SAMPLE, Cause
-from .decider import Decider, constants, first
+from .decider import Decider, first
 from .envelope import Envelope
 from .events import Event
 from .recent import MOST, Recent
@@ -26,6 +26,7 @@ from .succession import Successor
 from .surroundings import Surroundings
 from .tape.recorder import Recorder
 from .tape.ring import Ring
+from .vocabulary import constants
 from .whereabouts import Witness
 
 _loaded: set[Variant] = set()  # kernels that this process has run

@@ -25,8 +25,9 @@ from .envelope.loosening import altered_signals, differences, loosened
 from .whereabouts import Whereabouts, Witness
 
 if TYPE_CHECKING:
-    from .decider import Decider, Vocabulary
+    from .decider import Decider
     from .hard_cases import HardCaseMiner
+    from .vocabulary import Vocabulary
 
 MOST_NAMES = 64  #: in each list of what is different
 

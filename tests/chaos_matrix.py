@@ -21,6 +21,7 @@ from chaos.frames import bomb, fuzz
 from chaos.kills import kill_at_commits, kill_at_random
 from chaos.simulation import simulate
 from crash_matrix import memory
+from parts import Parts
 
 
 def world(number: int, steps: int, seed: int) -> str:
@@ -77,23 +78,7 @@ def main() -> int:
     given = parser.parse_args()
     seed = given.seed
     print(f"seed {seed}", flush=True)
-    good = True
-
-    def part(name: str, run: Callable[[Path], object], place: str | None = None, reason: str = "") -> None:
-        nonlocal good
-        if given.only not in (None, name):
-            return
-        if reason:
-            print(f"{name:<22} DID NOT RUN: {reason}", flush=True)
-            return
-        begun = time.monotonic()
-        with tempfile.TemporaryDirectory(dir=place) as folder:
-            try:
-                words = str(run(Path(folder)))
-            except Exception:
-                good = False
-                words = "FAILED\n" + traceback.format_exc()
-        print(f"{name:<22} {time.monotonic() - begun:6.1f} s  {words}", flush=True)
+    parts = Parts(given.only, 22)
 
     def on_postgres(run: Callable[[Path, str], str]) -> Callable[[Path], str]:
         def with_database(folder: Path) -> str:
@@ -103,17 +88,17 @@ def main() -> int:
         return with_database
 
     for name, link in links.FULL.items():
-        part(f"link {name}", lambda folder, link=link: link(folder, seed))  # type: ignore[misc]
-    part("kill -9 at commits", lambda folder: kill_at_commits(folder, range(1, 9)))
-    part("kill -9", lambda folder: kill_at_random(folder, given.kills, seed))
+        parts.run(f"link {name}", lambda folder, link=link: link(folder, seed))  # type: ignore[misc]
+    parts.run("kill -9 at commits", lambda folder: kill_at_commits(folder, range(1, 9)))
+    parts.run("kill -9", lambda folder: kill_at_random(folder, given.kills, seed))
     kills = on_postgres(lambda folder, address: kill_at_commits(folder, range(1, 5), address))
-    part("PostgreSQL, at commits", kills, reason=no_postgres())
+    parts.run("PostgreSQL, at commits", kills, reason=no_postgres())
     kills = on_postgres(lambda folder, address: kill_at_random(folder, given.kills // 3, seed, address))
-    part("PostgreSQL, kill -9", kills, reason=no_postgres())
-    part("bombs", lambda folder: bomb(folder, 10))
-    part("frames", lambda folder: fuzz(folder, given.frames, seed), memory())
-    part("simulation", lambda _: worlds(given.steps, seed))
-    return 0 if good else 1
+    parts.run("PostgreSQL, kill -9", kills, reason=no_postgres())
+    parts.run("bombs", lambda folder: bomb(folder, 10))
+    parts.run("frames", lambda folder: fuzz(folder, given.frames, seed), memory())
+    parts.run("simulation", lambda _: worlds(given.steps, seed))
+    return 0 if parts.good else 1
 
 
 if __name__ == "__main__":

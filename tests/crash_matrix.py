@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
-import traceback
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from crash import read_only, small_disk, strace, vfs
@@ -22,6 +20,7 @@ from crash.power_loss import replay, survives
 from crash.restarts import restart
 from crash.strace import Call
 from crash.tape_states import after_power_loss, check, killed, recorded
+from parts import Parts
 
 SIZES = ((1 << 18, 1 << 13, 0.0), (1 << 14, 1 << 13, 0.0), (1 << 18, 1 << 13, 0.2))
 
@@ -89,36 +88,20 @@ def main() -> int:
     given = parser.parse_args()
     seed = given.seed
     print(f"seed {seed}", flush=True)
-    good = True
-
-    def part(name: str, reason: str, run: Callable[[Path], object], place: str | None = None) -> None:
-        nonlocal good
-        if given.only not in (None, name):
-            return
-        if reason:
-            print(f"{name:<12} DID NOT RUN: {reason}", flush=True)
-            return
-        begun = time.monotonic()
-        with tempfile.TemporaryDirectory(dir=place) as folder:
-            try:
-                words = str(run(Path(folder)))
-            except Exception:
-                good = False
-                words = "FAILED\n" + traceback.format_exc()
-        print(f"{name:<12} {time.monotonic() - begun:6.1f} s  {words}", flush=True)
-
-    part("tape", "", lambda folder: tape_states(folder, given.states, 600, seed), memory())
-    part("power loss", strace.why_not(), lambda folder: power_loss(folder, given.states, seed), memory())
-    part("with apsw", "", lambda folder: power_loss_vfs(folder, given.states, seed), memory())
-    part("small disk", small_disk.why_not(), small_disk.small_disk)
-    part("read-only", read_only.why_not(), read_only.read_only)
-    part("EIO, ENOSPC", strace.why_not(), lambda folder: inject(folder, given.injections, seed, with_tape=False))
-    part("with a tape", strace.why_not(), lambda folder: inject(folder, given.injections, seed, with_tape=True))
-    part("no room", small_disk.why_not(), full_incidents)
-    part("incidents", "", kill_while_keeping, memory())
-    part("kill -9", "", lambda folder: kill_at_random(folder, given.kills, seed))
-    part("restart", "", lambda folder: restart(folder, given.restarts, seed))
-    return 0 if good else 1
+    parts = Parts(given.only, 12)
+    parts.run("tape", lambda folder: tape_states(folder, given.states, 600, seed), memory())
+    parts.run("power loss", lambda folder: power_loss(folder, given.states, seed), memory(), strace.why_not())
+    parts.run("with apsw", lambda folder: power_loss_vfs(folder, given.states, seed), memory())
+    parts.run("small disk", small_disk.small_disk, reason=small_disk.why_not())
+    parts.run("read-only", read_only.read_only, reason=read_only.why_not())
+    for name, with_tape in (("EIO, ENOSPC", False), ("with a tape", True)):
+        injected = partial(inject, sample=given.injections, seed=seed, with_tape=with_tape)
+        parts.run(name, injected, reason=strace.why_not())
+    parts.run("no room", full_incidents, reason=small_disk.why_not())
+    parts.run("incidents", kill_while_keeping, memory())
+    parts.run("kill -9", lambda folder: kill_at_random(folder, given.kills, seed))
+    parts.run("restart", lambda folder: restart(folder, given.restarts, seed))
+    return 0 if parts.good else 1
 
 
 if __name__ == "__main__":

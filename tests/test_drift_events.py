@@ -10,9 +10,10 @@ import pytest
 
 from edge_monitor import envelope as envelopes
 from edge_monitor.core.samples import FLAG_END, SAMPLE, UNSEEN
-from edge_monitor.decider import Decider, constants
+from edge_monitor.decider import Decider
 from edge_monitor.events import Event
 from edge_monitor.tape.recorder import Words
+from edge_monitor.vocabulary import constants
 from edge_replay.calibrate import Request, calibrate
 from edge_replay.series import Series
 

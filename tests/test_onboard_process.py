@@ -72,8 +72,8 @@ class Process:
         self.run: subprocess.Popen[str] | None = None
         self.publisher.start()
 
-    def start(self) -> None:
-        """Start the process; returns once its gate is GO."""
+    def start(self, *, go: bool = True) -> None:
+        """Start the process; returns once its gate is GO, where it is to be."""
         folder = self.folder
         self.run = subprocess.Popen(
             [
@@ -84,7 +84,7 @@ class Process:
             ],
             stdout=(folder / "events.jsonl").open("a"), stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        assert self.wait_for(True, 180) < 180, self.run.poll()
+        assert not go or self.wait_for(True, 180) < 180, self.run.poll()
 
     def wait_for(self, go: bool, seconds: float) -> float:
         """Seconds until the consumer's answer is ``go``; at most ``seconds``."""

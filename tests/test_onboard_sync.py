@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import socket
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from test_onboard_process import BIN, Process
+from chaos.serving import free_ports
+from test_onboard_process import BIN, ENVELOPE, Process
 
 from edge_monitor.journal import load_verifier_key
 from edge_monitor.journal.cosignatures import open_receipt, parse_cosigner_key
@@ -76,15 +78,6 @@ def run(folder: Path, program: str, *arguments: str) -> str:
     )
     assert done.returncode == 0, (arguments, done.returncode, done.stdout, done.stderr)
     return done.stdout
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens at."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -217,24 +210,42 @@ def test_only_what_is_receipted_is_erased_and_the_next_start_lacks_nothing(site:
         assert all(row.seq < site.held() for row in reader.rows() if row.payload is None)
 
 
-def test_a_bundle_reaches_a_running_monitor(site: Site) -> None:
-    """Signed while robots are connected, it is held, journaled and shown, and replaced by the next."""
+def test_a_bundle_reaches_a_running_monitor_whose_gate_asks_for_its_age(site: Site) -> None:
+    """Signed while robots are connected, it is held, journaled and shown, and makes the gate GO; the next one replaces it,
+    and an older one under a newer number is refused."""
     address = f"ipc://{site.folder}/ask"
     process = Process(site.folder, "--registry", str(site.folder / "registry.link"))
+    with_age = ENVELOPE.replace(
+        "checks:", "  age: {topic: edge_monitor/self, field: bundle_age, unit: s, max_age: 5 s}\nchecks:"
+    )
+    with_age = with_age.replace("checks:", "checks:\n  fresh: {kind: bounds, signal: age, max: 3600}")
+    (site.folder / "live.yaml").write_text(with_age.replace("criteria: [", "criteria: [fresh, "))
 
     def held() -> int:
         return int(ask(address, {"do": "status"})["state"]["sync"]["bundle"])
 
+    def told(type_: str) -> list[dict[str, object]]:
+        lines = (site.folder / "events.jsonl").read_text().splitlines()
+        return [event for line in lines if line.endswith("}") and (event := json.loads(line))["type"] == type_]
+
     try:
+        process.start(go=False)
+        wait(lambda: bool(told("gate.no_go")))
+        assert process.wait_for(True, 1) == 1
         site.registry("bundle", "--envelope", "live.yaml")
-        process.start()
-        wait(lambda: held() == 1)
+        assert process.wait_for(True, 60) < 60
+        assert held() == 1
         first = site.monitor("sync", "bundle", "--registry", "registry.link", "--extract", "sent")
         assert "\nenvelope live.yaml " in first
         assert (site.folder / "sent/envelope/live.yaml").read_bytes() == (site.folder / "live.yaml").read_bytes()
         assert site.registry("bundle", "--again").splitlines()[2] == "2"
         wait(lambda: held() == 2)
+        with closing(sqlite3.connect(site.folder / "registry/registry.db", timeout=30)) as database, database:
+            database.execute("INSERT INTO bundles SELECT 3, data, made_s FROM bundles WHERE version = 1")
+        wait(lambda: bool(told("bundle.refused")))
+        assert held() == 2 and process.wait_for(True, 1) < 1
     finally:
         process.end()
-    types = [json.loads(line)["type"] for line in (site.folder / "events.jsonl").read_text().splitlines()]
-    assert types.count("bundle.accepted") == 2 and "bundle.refused" not in types
+    assert len(told("bundle.accepted")) == 2
+    assert {(event["version"], event["held"]) for event in told("bundle.refused")} == {(3, 2)}
+    assert "not above the one that is held (2)" in str(told("bundle.refused")[0]["cause"])

@@ -1,16 +1,29 @@
-"""Another envelope in the middle of a stream: what is GO, what is refused, what goes on, and the same again from a tape."""
+"""Another envelope in the middle of a stream: what is GO, what is refused, and what goes on."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reload_world import (
+    ARMED,
+    AUTHORITY,
+    BASE,
+    BASE_CHECKS,
+    BATTERY,
+    MODE,
+    MS,
+    SPEED,
+    TEXTS,
+    S,
+    World,
+    file,
+    tighter,
+    types,
+)
 
 from edge_monitor import envelope as envelopes
 from edge_monitor.core.commands import (
@@ -20,122 +33,7 @@ from edge_monitor.core.commands import (
     ResetLatch,
     Waive,
 )
-from edge_monitor.core.messages import Batch, Channel
-from edge_monitor.core.samples import FLAG_END, MESSAGE, SAMPLE, Verdict
-from edge_monitor.decider import Decider, constants
 from edge_monitor.envelope import Envelope
-from edge_monitor.errors import VerificationError
-from edge_monitor.events import Event
-from edge_monitor.journal.records import Digests, Record, Severity, WallStatus
-from edge_monitor.journaling import entry
-from edge_monitor.recent import Recent
-from edge_monitor.reexecution import BESIDE, among, reexecute
-from edge_monitor.runtime import Monitor
-from edge_monitor.tape import Kind, Ring, Tape, read
-from edge_monitor.tape.recorder import Words
-
-MS, S = 1_000_000, 1_000_000_000
-BOOT = bytes(range(1, 17))
-#: speed, mode (0 MANUAL, 1 AUTO), armed (0, 1), battery; every file below reads these.
-SIGNALS = """
-signals:
-  armed: {topic: /state, field: armed, max_age: 5 s, values: {DISARMED: 0, ARMED: 1}}
-  battery: {topic: /battery, field: left, unit: ratio, max_age: 10 s}
-  mode: {topic: /state, field: mode, max_age: 5 s, values: {MANUAL: 0, AUTO: 1}}
-  speed: {topic: /odom, field: speed, unit: m/s, max_age: 1 s}
-"""
-ARMED, BATTERY, MODE, SPEED = range(4)
-AUTHORITY = "authority: {mode: mode, active: {signal: armed, value: ARMED}, map: {autonomy: [AUTO], human: [MANUAL]}}\n"
-
-
-def file(
-    checks: str, gates: str = "", *, version: int = 1, more: str = AUTHORITY, signals: str = SIGNALS, head: str = ""
-) -> Envelope:
-    """An envelope of some checks and gates, in lines without their indentation."""
-
-    def block(name: str, lines: str) -> str:
-        return f"{name}:\n" + "".join(f"  {line.strip()}\n" for line in lines.strip().splitlines()) if lines else ""
-
-    text = f"edge_monitor: 1\nenvelope: {{id: yard, version: {version}, vehicle: rover{head}}}\n{signals}"
-    text += block("checks", checks) + block("gates", gates) + more
-    made = envelopes.loads(text.encode())
-    TEXTS[made.digest] = text
-    return made
-
-
-TEXTS: dict[str, str] = {}  #: what envelopes were made of, by their digest
-
-
-class World:
-    """A decider, what is kept of its items, and its time."""
-
-    def __init__(self, envelope: Envelope, start: int = 10 * S) -> None:
-        self.now = start
-        self.words = Words(constants(envelope))
-        self.decider = Decider(envelope, self.words)
-        self.recent = Recent(len(envelope.signals))
-        self.told: list[Event] = []
-
-    def say(self, values: dict[int, float], after: int = 100 * MS) -> list[Event]:
-        """A message of some values, so long after the last one."""
-        self.now += after
-        rows = [(self.now, signal, 0, value) for signal, value in values.items()]
-        items = np.array(rows, SAMPLE)
-        items["flags"][-1] = FLAG_END
-        self.recent.add(items)
-        return self.note([*self.decider.take(items), *self.decider.until(self.now)])
-
-    def note(self, found: list[Event]) -> list[Event]:
-        self.told += found
-        return found
-
-    def drive(self, seconds: float, **values: float) -> None:
-        """Ten messages a second that say the same."""
-        names = {"speed": SPEED, "mode": MODE, "armed": ARMED, "battery": BATTERY}
-        for _ in range(round(seconds * 10)):
-            self.say({names[name]: value for name, value in values.items()})
-
-    def reload(self, envelope: Envelope, *, history: bool = True) -> tuple[list[Event], str]:
-        """Put another envelope in force now."""
-        for text in constants(envelope):
-            self.words.texts.code(text)
-        successor = self.decider.prepare(envelope)
-        kept = self.recent.history(self.now, successor.kin.wanted) if history else None
-        self.decider.offer(successor, kept)
-        order = ReloadEnvelope(
-            t=self.now, path="new.yaml", file="00" * 32, digest=envelope.digest, risk=envelope.risk, person="ada",
-        )  # fmt: skip
-        found, refused = self.decider.command(order)
-        if not refused:
-            self.recent = Recent(len(envelope.signals))
-        return self.note(found), refused
-
-    @property
-    def go(self) -> dict[str, bool]:
-        """Which gates are GO."""
-        return self.decider.gates.state()
-
-
-def types(found: list[Event]) -> list[str]:
-    """Types of events."""
-    return [event.type for event in found]
-
-
-BASE_CHECKS = """speed_limit: {kind: bounds, signal: speed, max: 12, leave: 11, severity: critical}
-    battery_ok: {kind: bounds, signal: battery, min: 0.3}"""
-BASE = file(
-    BASE_CHECKS,
-    "drive: {require: all, criteria: [speed_limit, battery_ok], lease: 1 s}",
-)
-
-
-def tighter(limit: float, version: int = 2) -> Envelope:
-    """The same with another limit."""
-    return file(
-        f"""speed_limit: {{kind: bounds, signal: speed, max: {limit}, leave: {limit - 1}, severity: critical}}
-        battery_ok: {{kind: bounds, signal: battery, min: 0.3}}""",
-        "drive: {require: all, criteria: [speed_limit, battery_ok], lease: 1 s}", version=version,
-    )  # fmt: skip
 
 
 def test_a_tighter_limit_in_motion_is_in_force_at_once() -> None:
@@ -203,6 +101,22 @@ def test_a_loosened_gate_is_go_after_the_switch_not_at_it() -> None:
         world.drive(3, speed=13.0, battery=0.9)
         (go,) = [event for event in world.told if event.type == "gate.go"]
         assert go.t_effective == switched + first
+
+
+def test_a_gate_that_a_longer_go_after_ends_says_why() -> None:
+    """A GO that the new `go_after` does not yet allow ends at the switch, with a cause though no criterion fails."""
+    world = World(BASE)
+    world.drive(1, speed=5.0, battery=0.9, mode=0, armed=0)
+    assert world.go == {"drive": True}
+    found, refused = world.reload(
+        file(
+            BASE_CHECKS,
+            "drive: {require: all, criteria: [speed_limit, battery_ok], lease: 1 s, go_after: 5 s}", version=2,
+        )
+    )  # fmt: skip
+    (ended,) = [event for event in found if event.type == "gate.no_go"]
+    assert refused == "" and "not yet for `go_after`" in ended.payload["cause"]
+    assert {one["verdict"] for one in ended.payload["reasons"]} == {"PASS"}
 
 
 def test_windows_are_judged_by_the_new_limit() -> None:
@@ -486,128 +400,3 @@ def test_what_either_envelope_would_refuse_is_not_go(data: st.DataObject) -> Non
         return [row for row in rows if row[0] > switched and row[2] in names]
 
     assert told(world) == told(alone)
-
-
-# With messages, a black box, and the same again from it.
-
-NUMBERS = struct.Struct("<dd")
-MORE = """
-signals:
-  armed: {topic: /state, field: armed, max_age: 5 s, values: {DISARMED: 0, ARMED: 1}}
-  mode: {topic: /state, field: mode, max_age: 5 s, values: {MANUAL: 0, AUTO: 1}}
-  slope: {expr: diff(speed), unit: m/s2, max_age: 1 s}
-  speed: {topic: /odom, field: speed, unit: m/s, max_age: 1 s}
-  turn: {topic: /odom, field: turn, unit: rad/s, max_age: 1 s}
-"""
-
-
-class Live:
-    """A monitor that is fed messages, and what a journal would hold of it."""
-
-    def __init__(self, path: Path, envelope: Envelope, open_size: int = 1 << 18) -> None:
-        self.monitor = Monitor(envelope)
-        digest, plan = bytes.fromhex(envelope.digest), bytes.fromhex(self.monitor.plan.digest())
-        self.ring = Ring(path, boot=BOOT, envelope=digest, plan=plan, size=1 << 21, open_size=open_size)
-        self.monitor.record(self.ring)
-        self.monitor.keep()
-        self.now, self.path = 10 * S, path
-        self.records: list[tuple[Record, dict[str, Any]]] = []
-        for number, (topic, fields) in enumerate((("/state", ("armed", "mode")), ("/odom", ("speed", "turn")))):
-            definition = "numbers:" + "".join(f"double {name};" for name in fields)
-            self.monitor.feed(Channel(number, topic, "numbers", "packed", "ulog", definition))
-
-    def note(self, found: list[Event]) -> list[Event]:
-        """What the process writes beside each event."""
-        for event in found:
-            block, end, digest = self.ring.anchor()
-            made = entry(event, **{BESIDE: {"event": len(self.records), "tape": [block, end, digest.hex()]}})
-            record = Record(
-                1, bytes(16), len(self.records), made.type, Severity(made.severity), BOOT, made.t_effective, made.t_decided,
-                0, WallStatus.UNKNOWN, -1, "", Digests(), (), made.rules, made.hazard, made.claim, bytes(32), 0,
-            )  # fmt: skip
-            self.records.append((record, made.payload))
-        return found
-
-    def say(self, channel: int, *values: float) -> list[Event]:
-        """A message 50 ms after the last one."""
-        self.now += 50 * MS
-        data = NUMBERS.pack(*values)
-        batch = Batch(np.frombuffer(data, np.uint8), np.array([(self.now, 0, len(data), channel)], MESSAGE))
-        return self.note([*self.monitor.feed(batch), *self.monitor.until(self.now)])
-
-    def drive(self, count: int, *speeds: float) -> None:
-        """So many pairs of messages."""
-        for k in range(count):
-            self.say(0, 1.0, float(k % 2))
-            self.say(1, speeds[k % len(speeds)], 0.1)
-
-    def reload(self, envelope: Envelope, risk: str = "medium") -> str:
-        """Put another envelope in force."""
-        self.monitor.enter(envelope)
-        order = ReloadEnvelope(
-            t=self.now, path="n.yaml", file="00" * 32, digest=envelope.digest, risk=risk, person="ada"
-        )
-        found, refused = self.monitor.reload(self.monitor.prepare(envelope), order)
-        self.note(found)
-        return refused
-
-
-def moving(limit: float, version: int) -> Envelope:
-    """Limits on speed and, from version 2 on, on its slope and on another signal of the same messages."""
-    lines = f"""slow: {{kind: formula, formula: "historically[0 s, 1 s](speed <= {limit})"}}
-        still: {{kind: rate, signal: speed, max: 30}}"""
-    if version > 1:
-        lines += """
-        smooth: {kind: bounds, signal: slope, max: 10, min: -10}
-        straight: {kind: bounds, signal: turn, max: 0.2}"""
-    gates = "drive: {require: all, criteria: [slow, still], lease: 1 s}"
-    return file(lines, gates, version=version, signals=SIGNALS if version == 1 else MORE)
-
-
-def test_a_run_with_reloads_is_the_same_from_its_tape(tmp_path: Path) -> None:
-    """A tape with a refused and two accepted reloads gives every event and state again, from its beginning and from any
-    block; without one of the envelopes it says which is missing, and a changed history is found."""
-    one, two, three = moving(12, 1), moving(8, 2), moving(6, 3)
-    live = Live(tmp_path / "run.tape", one, open_size=1 << 16)
-    live.drive(150, 5.0, 5.2)
-    assert live.reload(two) == ""
-    assert live.monitor.problems == [] and live.monitor.envelope is two
-    live.drive(150, 5.0, 5.3, 9.0)
-    assert "is older than" in live.reload(moving(12, 1))
-    assert live.reload(three) == ""
-    live.drive(200, 5.0, 5.5)
-    live.note(live.monitor.finish())
-    live.ring.close()
-    tape = read(live.path)
-    types_told = [record.type for record, _ in live.records]
-    assert types_told.count("envelope.activated") == 2 and types_told.count("envelope.rejected") == 1
-    find = among(one, two, three)
-    with pytest.raises(VerificationError, match="was in force under risk profile medium; name its file with -e"):
-        reexecute(one, tape, live.records)
-    kinds = [[item.kind for item in block.entries()] for block in tape.blocks]
-    assert sum(block.count(Kind.HISTORY) for block in kinds) == 3
-    report = reexecute(find, tape, live.records)
-    assert report.difference is None and (report.events, report.unmatched) == (len(live.records), 0)
-    assert len(tape.blocks) >= 4
-    for first in range(1, len(tape.blocks), 2):
-        part = Tape(tape.path, tape.boot, tape.envelope, tape.plan, tape.blocks[first:])
-        report = reexecute(find, part, live.records)
-        assert report.difference is None and report.events > 0
-    assert (
-        reexecute(among(three), Tape(tape.path, tape.boot, tape.envelope, tape.plan, tape.blocks[-1:])).difference
-        is None
-    )
-
-
-def test_the_end_of_a_reload_is_the_end_of_what_the_old_one_said(tmp_path: Path) -> None:
-    """Signals that both read go on; one that is new is unknown until it is heard, on a channel that was there before."""
-    live = Live(tmp_path / "run.tape", moving(12, 1))
-    live.drive(50, 5.0)
-    assert live.reload(moving(8, 2)) == ""
-    states = dict(
-        zip([c.name for c in live.monitor.envelope.checks], live.monitor.engine.checks["verdict"], strict=True)
-    )
-    assert states == {"slow": Verdict.PASS, "smooth": Verdict.PASS, "still": Verdict.PASS, "straight": Verdict.UNKNOWN}
-    live.say(1, 5.0, 0.1)
-    assert live.monitor.engine.checks["verdict"].tolist() == [Verdict.PASS] * 4
-    live.ring.close()
