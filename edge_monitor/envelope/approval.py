@@ -13,14 +13,13 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import ConfigError, UsageError, VerificationError
 from ..journal.keys import SigningKey
 from ..journal.notes import sign_note
 from ..people import People, Refusal, Role, Signer
 from ..utc import SECOND, utc_text
-from .loader import Envelope
 from .statements import (
     MAX_FILE,
     MAX_REASON,
@@ -41,6 +40,30 @@ MAX_TERM = 366 * 86_400 * SECOND  #: an approval is given for so long at most
 TOLERANCE = 300 * SECOND  #: how far two people's clocks may be apart
 #: Refusals where a signature or what carries it does not hold (exit code 5); the others are the configuration's (3).
 BROKEN = frozenset({"malformed", "signatures", "signature"})
+
+
+class Named(Protocol):
+    """What an approval is about: an envelope, loaded or known by its digests alone."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+
+    @property
+    def version(self) -> int:
+        """Its version."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of what it says."""
+
+    @property
+    def file_digest(self) -> str:
+        """SHA-256 (hex) of its file's bytes."""
+
+    @property
+    def source(self) -> str:
+        """The file, for errors and for the approval's place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +175,7 @@ def write_approval(path: Path, data: bytes) -> None:
 
 
 def verify(
-    envelope: Envelope, data: bytes | None, people: People, now_ns: int, last_receipt_ns: int | None = None
+    envelope: Named, data: bytes | None, people: People, now_ns: int, last_receipt_ns: int | None = None
 ) -> Approval | Refused:
     """Whether ``data`` (the approval file) approves this envelope now, by these people; else every reason why not.
 
@@ -198,7 +221,7 @@ def verify(
     )
 
 
-def verify_proposal(envelope: Envelope, data: bytes, people: People, now_ns: int) -> Proposal | Refused:
+def verify_proposal(envelope: Named, data: bytes, people: People, now_ns: int) -> Proposal | Refused:
     """Whether the file proposes this envelope, whatever else is in it; else every reason why not."""
     try:
         notes = split_file(data)
@@ -209,7 +232,7 @@ def verify_proposal(envelope: Envelope, data: bytes, people: People, now_ns: int
 
 
 def require(
-    envelope: Envelope,
+    envelope: Named,
     people: People | None,
     now_ns: int,
     unapproved: bool = False,
@@ -266,7 +289,7 @@ def activated(approval: Approval) -> dict[str, Any]:
     }
 
 
-def rejected(refusals: tuple[Refusal, ...], envelope: Envelope | None = None) -> dict[str, Any]:
+def rejected(refusals: tuple[Refusal, ...], envelope: Named | None = None) -> dict[str, Any]:
     """The payload of ``envelope.rejected``: which envelope, if it could be read at all, and every reason."""
     payload: dict[str, Any] = {
         "cause": refusals[0].message if refusals else "",
@@ -278,7 +301,7 @@ def rejected(refusals: tuple[Refusal, ...], envelope: Envelope | None = None) ->
     return which | payload
 
 
-def propose(envelope: Envelope, key: SigningKey, person: str, people: People, now_ns: int) -> bytes:
+def propose(envelope: Named, key: SigningKey, person: str, people: People, now_ns: int) -> bytes:
     """A new approval file with the proposal alone.
 
     Raises ``ConfigError`` when the key is not the person's, or the person may not propose.
@@ -292,7 +315,7 @@ def propose(envelope: Envelope, key: SigningKey, person: str, people: People, no
 
 
 def approve(
-    envelope: Envelope,
+    envelope: Named,
     data: bytes,
     key: SigningKey,
     person: str,
@@ -336,7 +359,7 @@ _FORM = "is not in the one form that a statement has"
 _MEND = "have it proposed with 'edge-monitor envelope sign', and approved by another person"
 
 
-def _called(envelope: Envelope) -> str:
+def _called(envelope: Named) -> str:
     return f"{envelope.id} v{envelope.version}"
 
 
@@ -362,7 +385,7 @@ def _malformed(what: str) -> Refusal:
 
 
 def _proposal(
-    envelope: Envelope, note: str, people: People, clock: int
+    envelope: Named, note: str, people: People, clock: int
 ) -> tuple[Proposal | None, Signer | None, list[Refusal]]:
     """What the note proposes, who signed it, and why that is no proposal of this envelope."""
     text, signer, refusals = people.opened(note, "proposal")

@@ -9,12 +9,19 @@ from edge_monitor.cli import EXIT_CODES
 from edge_monitor.command_line import LazyGroup, run
 
 COMMANDS = {
+    "approve": ("edge_registry.commands.approve", "Sign that a model, envelope or data set may be used, or may not."),
     "backup": ("edge_registry.commands.backup", "Copy the database to a file while the registry serves."),
     "bundle": ("edge_registry.commands.bundle", "Show or sign what robots are sent: envelopes, people, revocations."),
+    "catalogue": (
+        "edge_registry.commands.catalogue",
+        "Models, data, envelopes: register, bring evidence, see lineage.",
+    ),
     "conflicts": ("edge_registry.commands.conflicts", "List rollbacks and forks; write and check their proofs."),
     "enrol": ("edge_registry.commands.enrol", "Print a one-time token with which a robot enrols."),
     "evidence": ("edge_registry.commands.evidence", "Export part of a log as a packet that a stranger can verify."),
+    "exceptions": ("edge_registry.commands.exceptions", "What is not as it should be: list, assign, settle."),
     "import": ("edge_registry.commands.import_", "Take records of a robot from a file that was carried here."),
+    "promote": ("edge_registry.commands.promote", "Sign that robots run a model from now on, if all of it stands."),
     "release": ("edge_registry.commands.release", "Take records of a quarantined log again."),
     "revoke": ("edge_registry.commands.revoke", "Take nothing more from a robot; say up to where its records count."),
     "robots": ("edge_registry.commands.robots", "List robots and their logs: how much is held, and what is wrong."),

@@ -24,6 +24,7 @@ from edge_monitor.journal.reader import TILE_LEVEL
 from edge_monitor.journal.records import VERSION, decode_record
 
 from . import tables as t
+from .catalogue import tables as _catalogue_tables  # noqa: F401  (made with the others)
 
 BUSY_S = 30.0
 

@@ -16,3 +16,17 @@ DATABASE = click.option(
     help="sqlite:///FILE or postgresql://USER@HOST/NAME. Default: EDGE_REGISTRY_DATABASE, or registry.db in the folder.",
 )  # fmt: skip
 BY = click.option("--by", default=getpass.getuser, show_default="login name", help="Who decides; it is recorded.")
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+PEOPLE = click.option(
+    "--people", "people_file", type=FILE,
+    help="People file that is trusted. Default: people.yaml in the folder; without it nobody is.",
+)  # fmt: skip
+KEY = click.option("--key", "key_file", required=True, type=FILE, help="Your signing key (.key); it stays in its file.")
+PERSON = click.option("--person", required=True, metavar="ID", help="Your id in the people file.")
+TICKET = click.option("--ticket", required=True, metavar="ID", help="Change ticket that the decision cites.")
+REASON = click.option("--reason", default="", help="Why, in one line; it is signed too.")
+EXPIRES = click.option(
+    "--expires", default="90d", metavar="TERM", show_default=True,
+    help="How long it holds (`12h`, `90d`, `4w`), or until when (`2027-03-01`, UTC); 366 days at most.",
+)  # fmt: skip
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
