@@ -60,6 +60,11 @@ class Site:
         """What ``edge-monitor`` prints."""
         return run(self.folder, "edge-monitor", *arguments)
 
+    def delivered(self) -> set[str]:
+        """Kinds of files that the registry has whole."""
+        with closing(sqlite3.connect(self.folder / "registry/registry.db", timeout=30)) as database:
+            return {kind for (kind,) in database.execute("SELECT kind FROM blobs WHERE complete_s IS NOT NULL")}
+
     def held(self) -> int:
         """Records of the robot that the registry tells of."""
         with Reader(self.folder / "journal.db") as reader:
@@ -71,12 +76,24 @@ class Site:
         return receipt[0]
 
 
-def run(folder: Path, program: str, *arguments: str) -> str:
-    """What a command prints; it must end well."""
+def approve(site: Site, people: Path) -> None:
+    """Ann proposes the envelope that is there, and bob approves it; carol may export."""
+    keys = {name: make_key(name, site.folder)[1].read_text().strip() for name in ("ann", "bob", "carol")}
+    roles = {"ann": "planner", "bob": "approver", "carol": "assurance"}
+    lines = [f"  {name}: {{name: {name}, roles: [{role}], keys: [{keys[name]}]}}\n" for name, role in roles.items()]
+    people.write_text("edge_monitor_people: 1\npeople:\n" + "".join(lines))
+    common = ("--people", str(people))
+    site.monitor("envelope", "sign", "live.yaml", "--key", "ann.key", "--person", "ann", *common)
+    asked = ("--ticket", "T-1", "--expires", "1d")
+    site.monitor("envelope", "approve", "live.yaml", "--key", "bob.key", "--person", "bob", *common, *asked)
+
+
+def run(folder: Path, program: str, *arguments: str, code: int | None = 0) -> str:
+    """What a command prints; it must end with ``code``."""
     done = subprocess.run(
         [BIN / program, *arguments], cwd=folder, capture_output=True, text=True, timeout=120, check=False
     )
-    assert done.returncode == 0, (arguments, done.returncode, done.stdout, done.stderr)
+    assert code in (None, done.returncode), (arguments, done.returncode, done.stdout, done.stderr)
     return done.stdout
 
 
@@ -106,8 +123,11 @@ def flip(process: Process, times: int) -> None:
 
 
 def test_a_running_monitor_brings_its_journal_and_incidents_whatever_the_registry_does(site: Site) -> None:
-    """Receipts reach the journal, over a registry that is killed and comes back; incidents follow; all of it verifies."""
-    process = Process(site.folder, "--registry", str(site.folder / "registry.link"))
+    """Receipts reach the journal, over a registry that is killed and comes back; incidents and the approved envelope follow;
+    all of it verifies, and the registry's packet of it, in which decisions are made again."""
+    people = site.folder / "people.yaml"
+    process = Process(site.folder, "--registry", str(site.folder / "registry.link"), "--people", str(people))
+    approve(site, people)
     try:
         process.start()
         wait(lambda: site.held() > 0)
@@ -122,6 +142,7 @@ def test_a_running_monitor_brings_its_journal_and_incidents_whatever_the_registr
         state = ask(f"ipc://{site.folder}/ask", {"do": "status"})["state"]["sync"]
         assert state["receipted"] >= size and "failure" not in state
         assert "sync connected" in site.monitor("status", "--control", f"ipc://{site.folder}/ask")
+        wait(lambda: {"envelope", "approval", "incident"} <= site.delivered())
         assert process.run is not None
         process.run.terminate()
         assert process.run.wait(30) == 0
@@ -133,6 +154,16 @@ def test_a_running_monitor_brings_its_journal_and_incidents_whatever_the_registr
     report = verify(site.folder / "journal.db", [load_verifier_key(site.folder / "robot.pub")])
     assert report.ok and report.records == site.held(), report.findings
     assert f"{report.records}" in site.registry("robots")
+    site.registry("evidence", "export", "--robot", "robot", "--key", "carol.key", "--out", "packet.zip")
+    verdict = json.loads(
+        run(
+            site.folder, "edge-monitor", "evidence", "verify", "packet.zip", "--exporter", "carol.pub", "--robot", "robot.pub",
+            "--registry-key", "registry/receipts.pub", "--people", "people.yaml", "--reexecute", "--json", code=None,
+        )
+    )  # fmt: skip
+    assert verdict["failures"] == [] and not [words for words in verdict["missing"] if "envelope" in words], verdict
+    assert not [words for words in verdict["missing"] if "no black box" in words], verdict
+    assert [note for note in verdict["notes"] if "events came out as they were recorded" in note], verdict
 
 
 def test_a_stick_and_a_laptop_bring_receipts_to_a_monitor_that_no_link_reaches(site: Site) -> None:

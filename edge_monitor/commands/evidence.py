@@ -67,7 +67,7 @@ def attached(envelopes: tuple[Path, ...], tapes: tuple[Path, ...]) -> Attached:
     found: dict[str, tuple[bytes, bytes | None]] = {}
     for path in envelopes:
         found[load(path, references=False).digest] = path.read_bytes(), read_approval(approval_path(path))
-    return Attached(found, {read(path).boot.hex(): path for path in tapes})
+    return Attached(found, [(read(path).boot.hex(), path) for path in tapes])
 
 
 @command.command()

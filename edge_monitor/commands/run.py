@@ -324,14 +324,15 @@ def assemble(
         unable=source.unable, unapproved=approval.unapproved, wake=onboard.wake,
     )  # fmt: skip
     monitor.keep()
-    onboard.renewing(reloading, digests, [one.renew for one in (*spread, *([node] if node is not None else []))])
     courier = None
     if synced is not None:
         from ..onboard.courier import Courier
 
         incidents = black_box.tapes / INCIDENTS if black_box is not None else None
-        courier = Courier(synced, journal, boot, f"edge-monitor {__version__}", scribe, incidents)
+        courier = Courier(synced, journal, boot, f"edge-monitor {__version__}", scribe, envelope, incidents)
         onboard.sync(courier)
+    also = [one.renew for one in (*spread, node, courier) if one is not None]
+    onboard.renewing(reloading, digests, also)
     answers = Control(
         publication, lambda now: publication.state(now, onboard.beside()), onboard.obey, time.time_ns, people,
         keep=onboard.keep, reload=reloading.ask, log=run_of(scribe),

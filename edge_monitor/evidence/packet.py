@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,21 @@ from .gaps import Gaps, in_words
 from .proof import Proof, as_json, left_of, right_of
 
 BAGIT = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """Files that go with the records: envelopes by digest (their bytes, and those of the approval), and black boxes, each
+    with its boot (hex): the whole of a run, or windows of it."""
+
+    envelopes: Mapping[str, tuple[bytes, bytes | None]] = field(default_factory=dict)
+    tapes: Sequence[tuple[str, Path]] = ()
+
+    def over(self, other: Attached) -> Attached:
+        """These, and those of ``other`` that are not among them."""
+        boots = {boot for boot, _ in self.tapes}
+        tapes = [*self.tapes, *(tape for tape in other.tapes if tape[0] not in boots)]
+        return Attached({**other.envelopes, **self.envelopes}, tapes)
 
 
 class Source(Protocol):
@@ -40,13 +55,8 @@ class Source(Protocol):
     def rotations(self, end: int) -> Iterable[tuple[int, bytes | None]]:
         """(sequence, payload) of the ``key.rotated`` records below ``end``."""
 
-
-@dataclass(frozen=True, slots=True)
-class Attached:
-    """Files that go with the records: envelopes by digest (their bytes, and those of the approval), tapes by boot (hex)."""
-
-    envelopes: Mapping[str, tuple[bytes, bytes | None]] = field(default_factory=dict)
-    tapes: Mapping[str, Path] = field(default_factory=dict)
+    def attached(self, envelopes: Collection[str], boots: Collection[str]) -> Attached:
+        """What whoever keeps the log has of the envelopes (digests) and black boxes (boots) that records name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,8 @@ def export(
     attached: Attached = Attached(),
 ) -> Exported:
     """Write records ``start`` to before ``end`` (by default all that are signed) as a packet to ``out``, and replace nothing.
+
+    ``attached`` goes along before what the source itself has.
 
     Raises ``UsageError`` for an empty range, ``ConfigError`` where ``out`` exists or can't be written, ``VerificationError``
     where the log does not hold together.
@@ -116,9 +128,11 @@ class _Export:
         self._logs(place, note, receipts, start, end, size, epoch)
         self.files[f"{place}/events.bin"] = archive.Member(binary)
         self.files[f"{place}/events.ndjson"] = archive.Member(text)
+        self.attached = self.attached.over(self.source.attached(gaps.envelopes, gaps.taped))
         self._attach()
         receipted = max((parse_checkpoint(split_note(one)[0]).size for one in receipts), default=0)
-        tapes = [boot for boot in gaps.taped if boot not in self.attached.tapes]
+        there = {boot for boot, _ in self.attached.tapes}
+        tapes = [boot for boot in gaps.taped if boot not in there]
         document = gaps.document(size, receipted, set(self.attached.envelopes), tapes)
         self.files["data/gaps.json"] = archive.Member(statement.compact({"logs": [document]}) + b"\n")
         words = in_words(document)
@@ -150,7 +164,7 @@ class _Export:
             self.files[f"data/envelopes/{digest}.yaml"] = archive.Member(envelope)
             if approval is not None:
                 self.files[f"data/envelopes/{digest}.yaml.approval"] = archive.Member(approval)
-        for path in self.attached.tapes.values():
+        for _, path in self.attached.tapes:
             member = archive.Member(path)
             self.files[f"data/tapes/{member.digest()}.tape"] = member
 
@@ -222,6 +236,10 @@ class JournalSource:
         for _, sequence in sorted(self._reader.epochs().items()):
             for row in self._reader.rows(sequence, min(sequence + 1, end)):
                 yield row.seq, row.payload
+
+    def attached(self, envelopes: Collection[str], boots: Collection[str]) -> Attached:
+        """See ``Source``: a journal's file has nothing beside it that is known to belong to it."""
+        return Attached()
 
     def close(self) -> None:
         """Give the file back."""

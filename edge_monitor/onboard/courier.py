@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..envelope.approval import approval_path
+from ..envelope.loader import Envelope
 from ..errors import EdgeMonitorError, VerificationError
 from ..events import Event
 from ..journal import Journal
@@ -51,21 +53,30 @@ class Courier:
     """Runs until it is closed. ``status`` and ``take`` may be called from any thread."""
 
     def __init__(
-        self, errand: Errand, journal: Path, boot: bytes, software: str, scribe: Scribe, incidents: Path | None = None
+        self,
+        errand: Errand,
+        journal: Path,
+        boot: bytes,
+        software: str,
+        scribe: Scribe,
+        envelope: Envelope,
+        incidents: Path | None = None,
     ) -> None:
-        """``incidents``: folder of files that the black box has kept and named. Raises ``ConfigError`` for a damaged bundle."""
+        """``envelope``: the one in force; ``incidents``: folder of files that the black box has kept and named. Raises
+        ``ConfigError`` for a damaged bundle."""
         self._errand = errand
         self._scribe = scribe
         self._retention = errand.retention()
         self._incidents = incidents
+        self._papers: tuple[Blob, ...] = ()
+        self.renew(envelope)
         self._failure = ""
         self._stop = threading.Event()
         self._holding = Holding(errand.bundle, errand.registry.receipts)
         self._born = self._since_signed()  # ns on the clock that no one sets, at which the bundle was 0 s old
         self._news: deque[Event] = deque()
-        shelf = Shelf(self._files) if incidents is not None else None
         self._uplink = Uplink(
-            errand.registry, journal, boot, software, self._store, rate=errand.rate, shelf=shelf,
+            errand.registry, journal, boot, software, self._store, rate=errand.rate, shelf=Shelf(self._files),
             bundle=self._hold, bundle_version=lambda: self._holding.version,
         )  # fmt: skip
         self._pruner = threading.Thread(target=self._prune, name="retention", daemon=True)
@@ -82,6 +93,12 @@ class Courier:
         self._uplink.stop()
         if self._pruner.is_alive():
             self._pruner.join(2 * PRUNE_S)
+
+    def renew(self, envelope: Envelope) -> None:
+        """This envelope is in force now: its file and its approval are delivered too, as whoever reads the records needs
+        them. A file that is changed later is another: the approval names the bytes that were approved."""
+        path = Path(envelope.source)
+        self._papers += (Blob(path, "envelope"), Blob(approval_path(path), "approval"))
 
     def take(self, note: str) -> int:
         """Store a receipt that came another way; answers how many records it covers, before it is stored.
@@ -166,13 +183,14 @@ class Courier:
         return self._scribe.ask(job) and _waited(done, self._stop.is_set) and more[0]
 
     def _files(self) -> Sequence[Blob]:
-        """What is kept and named: whole files, the oldest first."""
-        assert self._incidents is not None
+        """Envelopes with their approvals, and what is kept and named: whole files, the oldest first."""
+        if self._incidents is None:
+            return self._papers
         try:
             found = [(path.stat().st_mtime_ns, path) for path in self._incidents.iterdir() if path.suffix in KINDS]
         except OSError:
-            return []  # one has been removed just now: the next look finds the others
-        return [Blob(path, KINDS[path.suffix]) for _, path in sorted(found)]
+            return self._papers  # one has been removed just now: the next look finds the others
+        return [*self._papers, *(Blob(path, KINDS[path.suffix]) for _, path in sorted(found))]
 
 
 def _boottime() -> int:

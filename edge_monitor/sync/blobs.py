@@ -15,7 +15,7 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A file that won't change any more. ``kind``: ``tape``, ``incident``, ``raw`` or ``envelope``."""
+    """A file that won't change any more. ``kind``: ``tape``, ``incident``, ``raw``, ``envelope`` or ``approval``."""
 
     path: Path
     kind: str

@@ -117,7 +117,8 @@ class Refused(_Message, frozen=True, tag="refused"):
 
 
 class BlobOffer(_Message, frozen=True, tag="blob_offer"):
-    """The device has a file by its SHA-256: ``kind`` ``tape``, ``incident``, ``raw`` or ``envelope``; ``size`` in bytes."""
+    """The device has a file by its SHA-256: ``kind`` ``tape``, ``incident``, ``raw``, ``envelope`` or
+    ``approval``; ``size`` in bytes."""
 
     digest: Digest
     size: Natural

@@ -14,7 +14,7 @@ from edge_monitor.sync import wire
 from . import tables as t
 from .store import Robot, Transaction
 
-KINDS = ("tape", "incident", "raw", "envelope")
+KINDS = ("tape", "incident", "raw", "envelope", "approval")
 LARGEST = 16 << 30  #: bytes of a file
 OPEN_FILES = 4  #: of a robot, that are on their way
 

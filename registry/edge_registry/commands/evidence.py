@@ -41,11 +41,14 @@ def command() -> None:
 @click.option(
     "--tape", "tapes", multiple=True, metavar="BOOT=FILE", help="Black box of a boot in the range; may repeat.",
 )  # fmt: skip
+@click.option("--records-only", is_flag=True, help="Take along no envelope and no black box that the robot delivered.")
 def export(
     folder: Path, database: str | None, robot: str, wanted: str | None, out: Path, key: Path, start: int, end: int | None,
-    envelopes: tuple[str, ...], tapes: tuple[str, ...],
+    envelopes: tuple[str, ...], tapes: tuple[str, ...], records_only: bool,
 ) -> None:  # fmt: skip
     """Write records of a robot with the registry's receipt over them, as 'edge-monitor evidence export' does of a journal.
+
+    Approved envelopes and kept black boxes that the robot delivered go along.
 
     'edge-monitor evidence verify' verifies it. Works while the registry serves: it reads one snapshot of the database.
     """
@@ -53,17 +56,20 @@ def export(
     from edge_monitor.evidence.packet import export as write
     from edge_monitor.journal import load_signing_key
 
+    from ..blobs import Blobs
     from ..evidence import LogSource, chosen
     from ..house import open_house
 
     notes = {digest: _with_approval(path) for digest, path in _named(envelopes, "--envelope", 64)}
-    files = Attached(notes, dict(_named(tapes, "--tape", 32)))
+    files = Attached(notes, list(_named(tapes, "--tape", 32)))
     signer = load_signing_key(key)
     last = None if end is None else end + 1
-    store = open_house(folder, database).store()
+    house = open_house(folder, database)
+    store = house.store()
+    blobs = None if records_only else Blobs(house.blobs)
     try:
         with store.read() as tx:
-            source = LogSource(tx, chosen(tx, robot, wanted), last)
+            source = LogSource(tx, chosen(tx, robot, wanted), last, blobs)
             done = write(source, out, signer, start=start, end=last, attached=files)
     finally:
         store.close()
