@@ -67,6 +67,19 @@ def test_roots_are_those_of_the_reference_implementation():
         assert tree.root().hex() == root
 
 
+@given(st.integers(0, 70), st.integers(0, 140), st.integers(1, 3))
+def test_many_leaves_at_once_are_as_one_by_one(before: int, count: int, step: int) -> None:
+    """Whatever the size, ``extend`` leaves the tree, and names the subtrees of its levels, as that many ``append`` do."""
+    leaves = [leaf_hash(bytes([number])) for number in range(before + count)]
+    one, many = CompactRange(), CompactRange()
+    for leaf in leaves[:before]:
+        one.append(leaf)
+        many.append(leaf)
+    completed = [found for leaf in leaves[before:] for found in one.append(leaf) if found[0] % step == 0]
+    assert many.extend(leaves[before:], step) == sorted(completed)
+    assert (many.size, many.hashes, many.root()) == (one.size, one.hashes, reference_root(leaves))
+
+
 @pytest.mark.parametrize("vector", VECTORS["inclusion"], ids=lambda v: v["name"])
 def test_inclusion_vectors_are_accepted_and_refused_as_published(vector):
     """Published audit paths lead to the published root exactly when the vector says so."""

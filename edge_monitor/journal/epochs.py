@@ -78,11 +78,15 @@ class KeyChain:
 
     def follow(self, record: Record, payload: bytes | None) -> str:
         """Take the next record; answers what is wrong with its epoch, empty for nothing."""
-        if record.key_epoch != self._open:
-            if record.key_epoch != 0:
-                return f"record is of key epoch {record.key_epoch}, where {self._open} is in force"
+        return self.step(record.sequence, record.type, record.key_epoch, payload)
+
+    def step(self, sequence: int, kind: str, key_epoch: int, payload: bytes | None) -> str:
+        """As ``follow``, of a record of which no more is at hand than its sequence, type and key epoch."""
+        if key_epoch != self._open:
+            if key_epoch != 0:
+                return f"record is of key epoch {key_epoch}, where {self._open} is in force"
             self._open = 0
-        if record.type != ROTATED:
+        if kind != ROTATED:
             return ""
         try:
             epoch, signers = open_certificate(certificate_in(payload), self._identity)
@@ -90,11 +94,11 @@ class KeyChain:
             return str(error)
         if self._identity and not signers:
             return "the certificate of an epoch key is not signed by a key that was given"
-        if (epoch.origin, epoch.sequence, epoch.number) != (self.origin, record.sequence, self.last + 1):
+        if (epoch.origin, epoch.sequence, epoch.number) != (self.origin, sequence, self.last + 1):
             return f"the certificate of epoch {epoch.number} is not for this place"
         self.last = self._open = epoch.number
         self._keys[epoch.number] = epoch.key
-        self.began[epoch.number] = record.sequence
+        self.began[epoch.number] = sequence
         return ""
 
     def keys(self, key_epoch: int) -> list[VerifierKey]:

@@ -18,6 +18,7 @@ from .store import FORMAT, Row
 TILE_LEVEL = 8  #: cached subtrees have 2**8, 2**16, … leaves
 _TABLES = {"meta", "records", "payloads", "tiles", "checkpoints"}
 _MAX_NOTE = 1 << 16
+_FEW = 64  #: rows that are fetched at once
 
 
 class Reader:
@@ -122,6 +123,30 @@ class Reader:
                 salt if salt is None or isinstance(salt, bytes) else b"",
                 payload if payload is None or isinstance(payload, bytes) else b"",
             )
+
+    def stored(self, start: int, end: int) -> Iterator[list[tuple[bytes, bytes | None, bytes | None]]]:
+        """(record, salt, payload) of the records from ``start`` to before ``end``, in lists of a few, for who takes many of them.
+
+        As ``rows``: what is none of the format comes as empty bytes. Ends before a record that is missing.
+        """
+        record = f"case when typeof(record) = 'blob' and length(record) <= {MAX_RECORD} then record else x'' end"
+        salt, payload = (
+            f"case when {name} is null or typeof({name}) = 'blob' and length({name}) <= {most} then {name} else x'' end"
+            for name, most in (("salt", SALT_BYTES), ("payload", MAX_PAYLOAD))
+        )
+        sql = (
+            f"select records.seq, {record}, {salt}, {payload} from records left join payloads on payloads.seq = records.seq "
+            "where records.seq >= ? and records.seq < ? order by records.seq"
+        )
+        try:
+            cursor = self._db.conn.execute(sql, (start, end))
+            while found := cursor.fetchmany(_FEW):
+                if found[-1][0] != start + len(found) - 1:
+                    found = [row for place, row in enumerate(found, start) if row[0] == place]
+                yield [row[1:] for row in found]
+                start += len(found)
+        except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
+            raise DamagedInputError(f"{self.path}: the SQLite file is damaged ({error})") from None
 
     def tiles(self) -> Iterator[tuple[int, int, bytes]]:
         """(level, tile, hash) of every cached subtree."""

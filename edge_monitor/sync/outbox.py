@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,20 +66,24 @@ class Outbox:
         Raises ``VerificationError`` for a commit that is too large to travel.
         """
         with Reader(self.path) as reader:
-            taken: list[Stored] = []
-            size = 0
             end = reader.next_checkpoint(first + 1)
             if end is None:
                 return None
             last, note = end
-            for row in reader.rows(first, first + MAX_RECORDS):
-                size += len(row.record) + len(row.payload or b"")
-                if row.seq >= last and size > most:
+            taken: list[Stored] = []
+            ends: list[int] = []  # bytes up to each row
+            size = 0
+            for few in reader.stored(first, first + MAX_RECORDS):
+                for record, _, payload in few:
+                    size += len(record) + len(payload or b"")
+                    ends.append(size)
+                taken += map(Stored._make, few)
+                if size > most and len(taken) >= last - first:
                     break
-                taken.append(Stored(row.record, row.salt, row.payload))
                 if size > MAX_UNPACKED:
                     raise VerificationError(f"{self.path}: the commit at record {first} is too large to be sent")
-            whole = reader.checkpoint_within(last - 1, first + len(taken))
+            fit = max(last - first, bisect_right(ends, most))
+            whole = reader.checkpoint_within(last - 1, first + min(fit, len(taken)))
             if whole is None:
                 raise VerificationError(f"{self.path}: records are missing; run 'journal verify'")
             last, note = whole

@@ -7,7 +7,12 @@ believed, and nothing here can forge. Records of another format version travel a
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import accumulate, repeat
+from operator import add, sub
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -18,21 +23,27 @@ from ..errors import VerificationError
 from ..journal.records import (
     MAX_PAYLOAD,
     MAX_RECORD,
+    PAYLOAD_DOMAIN,
     SALT_BYTES,
     VERSION,
+    Digest,
+    Id,
+    Natural,
     Record,
+    Severity,
+    WallStatus,
     commitment,
-    decode_canonical,
     decode_record,
 )
 from .wire import MAX_RECORDS
 
 LEVEL = 3  #: of zstd: more saves a tenth and costs a hundredfold
 MAX_UNPACKED = 8 << 20  #: bytes: what a frame may grow to
+SHA256_BYTES = 32
+_SEVERITIES, _STATUSES = frozenset(map(int, Severity)), frozenset(map(int, WallStatus))
 _KNOWN = b""  #: a commitment that follows from salt and payload
 
 Integers = list[int]
-Secret = tuple[bytes | None, bytes | None]  #: salt and payload
 Byte = Annotated[bytes, Meta(max_length=MAX_RECORD)]
 
 
@@ -44,34 +55,65 @@ class Stored(NamedTuple):
     payload: bytes | None
 
 
-class Unpacked(NamedTuple):
-    """A row that came in. ``known``: the record, where it is one of this version; payload and commitment belong together then."""
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows that came in, column by column. Of a row of another version only the bytes are known: its type is empty, its epoch
+    and wall clock -1, the rest as little. For the others payload and commitment belong together, and the record has its one form.
+    """
 
-    row: Stored
-    known: Record | None
+    log_ids: frozenset[bytes]  #: that the records name
+    sequences: Sequence[int]
+    types: Sequence[str]
+    severities: Sequence[int]
+    effective: Sequence[int]
+    decided: Sequence[int]
+    walls: Sequence[int]
+    epochs: Sequence[int]
+    records: Sequence[bytes]
+    salts: Sequence[bytes | None]
+    payloads: Sequence[bytes | None]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def rows(self) -> list[Stored]:
+        """The rows as both ends store them."""
+        return list(map(Stored, self.records, self.salts, self.payloads))
+
+    def after(self, count: int) -> Block:
+        """The rows but the first ``count``."""
+        return Block(
+            self.log_ids, self.sequences[count:], self.types[count:], self.severities[count:], self.effective[count:],
+            self.decided[count:], self.walls[count:], self.epochs[count:], self.records[count:], self.salts[count:],
+            self.payloads[count:],
+        )  # fmt: skip
+
+
+Text = Annotated[str, Meta(max_length=MAX_RECORD)]
+Back = Annotated[int, Meta(ge=1, le=2**63 - 1)]  #: how far before a record its cause is
 
 
 class _Columns(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The fields of records of format v1, one list each; ``steps`` and the like hold differences to the row before."""
 
-    log_id: bytes
-    first: int
-    types: list[str]
+    log_id: Id
+    first: Natural
+    types: list[Annotated[str, Meta(min_length=1, max_length=64)]]
     severities: Integers
-    boots: list[bytes]
+    boots: list[Id]
     steps: Integers  #: t_effective to the one before
     delays: Integers  #: t_decided - t_effective
     wall_steps: Integers  #: wall_ns to the one before
     wall_statuses: Integers
-    wall_errors: Integers
-    actors: list[str]
-    digests: list[tuple[bytes, bytes, bytes]]
-    causes: list[Integers]  #: each as the distance back from the record
-    rules: list[list[str]]
-    hazards: list[str]
-    claims: list[str]
-    commitments: list[bytes]  #: empty: that of salt and payload
-    epochs: Integers
+    wall_errors: list[Annotated[int, Meta(ge=-1, le=2**63 - 1)]]
+    actors: list[Text]
+    digests: list[tuple[Digest, Digest, Digest]]
+    causes: list[list[Back]]
+    rules: list[list[Text]]
+    hazards: list[Text]
+    claims: list[Text]
+    commitments: list[Annotated[bytes, Meta(max_length=32)]]  #: empty: that of salt and payload
+    epochs: list[Natural]
 
 
 class _Packed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -84,25 +126,32 @@ class _Packed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 _decoder = msgspec.msgpack.Decoder(_Packed)
+#: A record's fields, in order, for those who take them by columns; lists within stay as they are written.
+_fields = msgspec.msgpack.Decoder(
+    tuple[
+        int, bytes, int, str, int, bytes, int, int, int, int, int, str, msgspec.Raw, msgspec.Raw, msgspec.Raw, str, str, bytes,
+        int,
+    ]
+)  # fmt: skip
+_NONE = b"\x90"  #: an empty list, as it is written
+_integers = msgspec.msgpack.Decoder(list[int])
 
 
 def pack(rows: Sequence[Stored]) -> bytes:
     """Rows that follow one another in a log, as bytes for :func:`unpack`."""
-    known = [
-        commitment(row.salt, row.payload) if row.salt is not None and row.payload is not None else None for row in rows
+    records, salts, payloads = zip(*rows, strict=True)
+    erased = [
+        index for index, (salt, payload) in enumerate(zip(salts, payloads, strict=True)) if None in (salt, payload)
     ]
-    columns = _columns(rows, known)
-    packed = _Packed(
-        columns,
-        [] if columns is not None else [row.record for row in rows],
-        [index for index, digest in enumerate(known) if digest is None],
-        [row.payload or b"" for row, digest in zip(rows, known, strict=True) if digest is not None],
-        b"".join(row.salt or b"" for row, digest in zip(rows, known, strict=True) if digest is not None),
-    )
+    if erased:
+        kept = [(salt, payload) for salt, payload in zip(salts, payloads, strict=True) if None not in (salt, payload)]
+        salts, payloads = zip(*kept, strict=True) if kept else ((), ())
+    columns = _columns(records, salts, payloads, erased)
+    packed = _Packed(columns, [] if columns is not None else list(records), erased, list(payloads), b"".join(salts))
     return zstandard.ZstdCompressor(level=LEVEL).compress(_encoder.encode(packed))
 
 
-def unpack(data: bytes, count: int) -> list[Unpacked]:
+def unpack(data: bytes, count: int) -> Block:
     """The ``count`` rows of packed ``data``, and nothing is known of whose they are.
 
     Raises ``VerificationError`` for what :func:`pack` would not have made, and for more than ``MAX_UNPACKED`` bytes.
@@ -112,116 +161,164 @@ def unpack(data: bytes, count: int) -> list[Unpacked]:
         if not 0 < zstandard.frame_content_size(data) <= MAX_UNPACKED:
             raise VerificationError(f"a batch has {MAX_UNPACKED} bytes at most, unpacked")
         packed = _decoder.decode(zstandard.ZstdDecompressor().decompress(data, max_output_size=MAX_UNPACKED))
-        return _rows(packed, count)
+        return _block(packed, count)
     except (zstandard.ZstdError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError, MemoryError) as error:
         raise VerificationError(f"not a packed batch: {error}") from None
     except (ValueError, OverflowError, TypeError, IndexError) as error:
         raise VerificationError(f"the columns of a batch don't fit one another: {error}") from None
 
 
-def _columns(rows: Sequence[Stored], known: Sequence[bytes | None]) -> _Columns | None:
-    """The rows by columns; None where one is no record of this version, or does not follow the one before."""
+def _columns(
+    data: Sequence[bytes], salts: Sequence[bytes], payloads: Sequence[bytes], erased: Sequence[int]
+) -> _Columns | None:
+    """The records by columns; None where one is no record of this version, or does not follow the one before.
+
+    ``salts`` and ``payloads`` are of the records that are not ``erased``.
+    """
     try:
-        records = [decode_record(row.record) for row in rows]
-    except VerificationError:
+        fields = list(map(_fields.decode, data))
+        if list(map(_encoder.encode, fields)) != list(data):
+            return None  # not the one form of its content: it could not be put together again
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    first = records[0]
-    if any(r.log_id != first.log_id or r.sequence != first.sequence + i for i, r in enumerate(records)):
+    (
+        versions, logs, sequences, types, severities, boots, effective, decided, walls, statuses, errors, actors, digests, causes,
+        rules, hazards, claims, commitments, epochs,
+    ) = zip(*fields, strict=True)  # fmt: skip
+    first = sequences[0]
+    if set(versions) != {VERSION} or len(set(logs)) != 1 or sequences != tuple(range(first, first + len(data))):
         return None
+    if set(map(bytes, causes)) != {_NONE}:
+        try:
+            named = map(_integers.decode, causes)
+            causes = tuple([n - one for one in back] for n, back in zip(sequences, named, strict=True))
+        except msgspec.MsgspecError:
+            return None
+    known = [sha256(PAYLOAD_DOMAIN + salt + payload).digest() for salt, payload in zip(salts, payloads, strict=True)]
+    for index in erased:
+        known.insert(index, _KNOWN)
     return _Columns(
-        first.log_id,
-        first.sequence,
-        [r.type for r in records],
-        [int(r.severity) for r in records],
-        [r.boot_id for r in records],
-        _steps([r.t_effective for r in records]),
-        [_wrapped(r.t_decided - r.t_effective) for r in records],
-        _steps([r.wall_ns for r in records]),
-        [int(r.wall_status) for r in records],
-        [r.wall_error_ns for r in records],
-        [r.actor for r in records],
-        [(r.digests.envelope, r.digests.model, r.digests.monitor) for r in records],
-        [[r.sequence - cause for cause in r.causes] for r in records],
-        [list(r.rules) for r in records],
-        [r.hazard for r in records],
-        [r.claim for r in records],
-        [_KNOWN if r.commitment == digest else r.commitment for r, digest in zip(records, known, strict=True)],
-        [r.key_epoch for r in records],
+        logs[0], first, types, severities, boots, _steps(effective), _within(list(map(sub, decided, effective))), _steps(walls),
+        statuses, errors, actors, digests, causes, rules, hazards, claims,
+        [_KNOWN if one == digest else one for one, digest in zip(commitments, known, strict=True)], epochs,
+    )  # fmt: skip
+
+
+def _block(packed: _Packed, count: int) -> Block:
+    whole = count - len(packed.erased)
+    if len(packed.payloads) != whole or len(packed.salts) != whole * SALT_BYTES:
+        raise ValueError("salts and payloads")
+    salts: list[bytes | None] = [
+        packed.salts[start : start + SALT_BYTES] for start in range(0, len(packed.salts), SALT_BYTES)
+    ]
+    payloads: list[bytes | None] = list(packed.payloads)
+    last = -1
+    for index in packed.erased:
+        if not last < index < count:
+            raise ValueError("erased rows")
+        last = index
+        salts.insert(index, None)
+        payloads.insert(index, None)
+    if packed.columns is not None:
+        return _of_columns(packed.columns, salts, payloads, count)
+    if len(packed.raw) != count:
+        raise ValueError("records")
+    return _of_bytes(packed.raw, salts, payloads)
+
+
+def _of_bytes(data: Sequence[bytes], salts: Sequence[bytes | None], payloads: Sequence[bytes | None]) -> Block:
+    """Records that travelled as they are: of a later version, or of this one among such."""
+    known: list[Record | None] = []
+    for one, salt, payload in zip(data, salts, payloads, strict=True):
+        try:
+            record = decode_record(one)
+        except VerificationError:
+            known.append(None)
+            continue
+        if salt is not None and payload is not None and commitment(salt, payload) != record.commitment:
+            raise VerificationError("a payload is not what its record commits to")
+        known.append(record)
+    return Block(
+        frozenset(r.log_id for r in known if r is not None),
+        [r.sequence if r is not None else -1 for r in known],
+        [r.type if r is not None else "" for r in known],
+        [int(r.severity) if r is not None else int(Severity.NEGLIGIBLE) for r in known],
+        [r.t_effective if r is not None else 0 for r in known],
+        [r.t_decided if r is not None else 0 for r in known],
+        [r.wall_ns if r is not None else -1 for r in known],
+        [r.key_epoch if r is not None else -1 for r in known],
+        data,
+        salts,
+        payloads,
     )
 
 
-def _rows(packed: _Packed, count: int) -> list[Unpacked]:
-    erased = set(packed.erased)
-    whole = count - len(erased)
-    if len(packed.payloads) != whole or len(packed.salts) != whole * SALT_BYTES or not erased <= set(range(count)):
-        raise ValueError("salts and payloads")
-    payloads = iter(packed.payloads)
-    offsets = iter(range(0, len(packed.salts), SALT_BYTES))
-    secrets: list[Secret] = []
-    for index in range(count):
-        if index in erased:
-            secrets.append((None, None))
-        else:
-            start = next(offsets)
-            secrets.append((packed.salts[start : start + SALT_BYTES], next(payloads)))
-    if packed.columns is not None:
-        return _of_columns(packed.columns, secrets)
-    if len(packed.raw) != count:
-        raise ValueError("records")
-    return [_of_bytes(record, secret) for record, secret in zip(packed.raw, secrets, strict=True)]
+def _of_columns(c: _Columns, salts: Sequence[bytes | None], payloads: Sequence[bytes | None], count: int) -> Block:
+    """The records of the columns, put together and hashed without a line of Python for each where that can be.
 
-
-def _of_bytes(data: bytes, secret: Secret) -> Unpacked:
-    """A record that travelled as it is: one of a later version, or of this one among such."""
-    try:
-        record = decode_record(data)
-    except VerificationError:
-        return Unpacked(Stored(data, *secret), None)
-    if None not in secret and commitment(*secret) != record.commitment:  # type: ignore[arg-type]
-        raise VerificationError("a payload is not what its record commits to")
-    return Unpacked(Stored(data, *secret), record)
-
-
-def _of_columns(c: _Columns, secrets: Sequence[Secret]) -> list[Unpacked]:
-    """The records of the columns. What our encoder writes is canonical, and is held against the rules of records here."""
-    found: list[Unpacked] = []
-    t = wall = 0
-    encode, decode = _encoder.encode, decode_canonical
-    columns = zip(
-        c.types, c.severities, c.boots, c.steps, c.delays, c.wall_steps, c.wall_statuses, c.wall_errors, c.actors,
-        c.digests, c.causes, c.rules, c.hazards, c.claims, c.commitments, c.epochs, secrets,
+    Held against the rules of records here (:func:`decode_record`): types and ranges by the columns' own, text and causes below;
+    what our encoder writes of such fields is the one form that they have.
+    """
+    sequences = range(c.first, c.first + count)
+    if sequences.stop > 2**63 or not (_SEVERITIES.issuperset(c.severities) and _STATUSES.issuperset(c.wall_statuses)):
+        raise ValueError("sequences, severities or states of the wall clock")
+    for text in {*c.types, *c.actors, *c.hazards, *c.claims}.union(*c.rules):
+        if not text.isascii() and not unicodedata.is_normalized("NFC", text):
+            raise VerificationError("record holds text that is not in Unicode NFC")
+    effective = _sums(c.steps)
+    decided = _within(list(map(add, effective, c.delays)))
+    walls = _sums(c.wall_steps)
+    if any(c.causes):
+        causes = [[sequence - one for one in back] for sequence, back in zip(sequences, c.causes, strict=True)]
+        if min(min(one, default=0) for one in causes) < 0:
+            raise VerificationError("record names a cause that is none")
+    else:
+        causes = c.causes
+    commitments = _commitments(c.commitments, salts, payloads)
+    fields = zip(
+        repeat(VERSION, count), repeat(c.log_id, count), sequences, c.types, c.severities, c.boots, effective, decided, walls,
+        c.wall_statuses, c.wall_errors, c.actors, c.digests, causes, c.rules, c.hazards, c.claims, commitments, c.epochs,
         strict=True,
     )  # fmt: skip
-    sequence = c.first
-    for (kind, severity, boot, step, delay, wall_step, status, error, actor,
-         digests, causes, rules, hazard, claim, digest, epoch, secret) in columns:  # fmt: skip
-        t, wall = _wrapped(t + step), _wrapped(wall + wall_step)
-        if digest == _KNOWN:
-            digest = _committed(secret)
-        elif secret[0] is not None:
-            raise VerificationError("a payload is not what its record commits to")
-        back = [sequence - cause for cause in causes]
-        fields = (
-            VERSION, c.log_id, sequence, kind, severity, boot, t, _wrapped(t + delay), wall, status, error, actor, digests,
-            back, rules, hazard, claim, digest, epoch,
-        )  # fmt: skip
-        data = encode(fields)
-        found.append(Unpacked(Stored(data, *secret), decode(data)))
-        sequence += 1
+    records = list(map(_encoder.encode, fields))
+    if max(map(len, records)) > MAX_RECORD:
+        raise VerificationError(f"a record is longer than {MAX_RECORD} bytes")
+    return Block(
+        frozenset((c.log_id,)), sequences, c.types, c.severities, effective, decided, walls, c.epochs, records, salts, payloads
+    )  # fmt: skip
+
+
+def _commitments(
+    given: Sequence[bytes], salts: Sequence[bytes | None], payloads: Sequence[bytes | None]
+) -> Sequence[bytes]:
+    """Each record's commitment: that of salt and payload, and the one that was given where they are erased."""
+    if not any(given):
+        return [
+            sha256(PAYLOAD_DOMAIN + salt + payload).digest()  # type: ignore[operator]  # of an erased row: TypeError
+            for salt, payload in zip(salts, payloads, strict=True)
+        ]
+    found = []
+    for digest, salt, payload in zip(given, salts, payloads, strict=True):
+        if salt is not None and payload is not None:
+            if digest:
+                raise VerificationError("a payload is not what its record commits to")
+            digest = commitment(salt, payload)
+        elif len(digest) != SHA256_BYTES:
+            raise ValueError("a commitment without salt and payload")
+        found.append(digest)
     return found
 
 
-def _committed(secret: Secret) -> bytes:
-    salt, payload = secret
-    if salt is None or payload is None:
-        raise ValueError("a commitment without salt and payload")
-    return commitment(salt, payload)
-
-
 def _steps(values: Sequence[int]) -> Integers:
-    return [_wrapped(value - before) for value, before in zip(values, (0, *values[:-1]), strict=True)]
+    return _within([values[0], *map(sub, values[1:], values)])
 
 
-def _wrapped(value: int) -> int:
-    """The value as 64 signed bits hold it: the difference of two times may need 65."""
-    return (value + 2**63) % 2**64 - 2**63
+def _sums(steps: Sequence[int]) -> list[int]:
+    return _within(list(accumulate(steps)))
+
+
+def _within(values: list[int]) -> list[int]:
+    """The values as 64 signed bits hold them: the difference of two times may need 65, and the sum of two differences."""
+    if values and min(values) >= -(2**63) and max(values) < 2**63:
+        return values
+    return [(value + 2**63) % 2**64 - 2**63 for value in values]

@@ -22,7 +22,7 @@ FIRST_WINDOW = 8 << 10  #: bytes without a receipt, before a link has shown what
 FAST_NS, SLOW_NS = (
     2_000_000_000,
     8_000_000_000,
-)  #: from batch to receipt: less doubles what may be under way, more halves it
+)  #: from batch to receipt: less doubles what may be under way (a tenth of it: four times as much), more halves it
 LEAST_RATE = 500.0  #: bytes a second that any link is taken to carry
 ALERTS = 32  #: critical records that go ahead of a backlog, at most
 BEHIND = 256  #: records that make a backlog
@@ -156,7 +156,8 @@ class Session:
             self.over = Refusal("malformed", f"the registry sent what can't be: {error}", True)
 
     def send(self, now: int) -> list[bytes]:
-        """Frames to send now: alerts ahead of the bulk, within credit; a ping where there is silence."""
+        """Frames to send now: alerts, and one batch of the bulk, within credit; a ping where there is silence. Ask again at once
+        where there were some."""
         if self._silent(now):
             self.over = Refusal("silence", "the registry does not answer: check the link", True)
         if not self.open:
@@ -228,7 +229,7 @@ class Session:
         """As much goes under way as a link carries in seconds, so that it can be told from a dead one, and an alert from late."""
         self._rate = max(LEAST_RATE, size * 1e9 / max(took, 1))
         if took < FAST_NS:
-            self._window = min(self._window * 2, wire.MAX_FRAME)
+            self._window = min(self._window * (2 if took > FAST_NS // 10 else 4), wire.MAX_FRAME)
         elif took > SLOW_NS:
             self._window = max(self._window // 2, FIRST_WINDOW // 2)
 
@@ -255,20 +256,20 @@ class Session:
         return frames
 
     def _bulk(self, head: Head, now: int) -> list[bytes]:
-        frames: list[bytes] = []
+        """The next batch, where it may travel: one at a time, so that the registry has it while the one after is made."""
         flying = sum(one.size for one in self._flying)
-        while self._next < head.size and (flying < min(self._credit, self._window) or not self._flying):
-            try:
-                load = self._outbox.load(self._next, min(wire.MAX_BATCH, self._window))
-            except EdgeMonitorError as error:
-                self.over = Refusal("journal", str(error), False)
-                break
-            if load is None:
-                break
-            batch = wire.Batch(self._number, load.first, load.end - load.first, load.data, load.checkpoint)
-            frames.append(wire.encode(batch))
-            self._flying.append(_Flying(load.end, len(frames[-1]), now))
-            flying += len(frames[-1])
-            self._next = self.progress.sent = load.end
-            self.progress.batches += 1
-        return frames
+        if self._next >= head.size or (self._flying and flying >= min(self._credit, self._window)):
+            return []
+        try:
+            load = self._outbox.load(self._next, min(wire.MAX_BATCH, self._window))
+        except EdgeMonitorError as error:
+            self.over = Refusal("journal", str(error), False)
+            return []
+        if load is None:
+            return []
+        batch = wire.Batch(self._number, load.first, load.end - load.first, load.data, load.checkpoint)
+        frame = wire.encode(batch)
+        self._flying.append(_Flying(load.end, len(frame), now))
+        self._next = self.progress.sent = load.end
+        self.progress.batches += 1
+        return [frame]

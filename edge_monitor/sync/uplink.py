@@ -128,9 +128,9 @@ class Uplink:
             poller.register(socket, zmq.POLLIN)
             poller.register(monitor, zmq.POLLIN)
             waiting: list[bytes] = []
-            greeted, busy = False, True
+            greeted, pause = False, POLL_MS
             while session.over is None and not done():
-                found = dict(poller.poll(POLL_MS if busy else IDLE_MS))
+                found = dict(poller.poll(pause))
                 if monitor in found:
                     failed = self._failed(monitor)
                     if failed is not None:
@@ -142,9 +142,10 @@ class Uplink:
                     # Only now, with a connection: a head that waited for one would be old when it arrives.
                     waiting, greeted = [session.hello(self._clock())], True
                 due = self._due(session, bool(waiting)) if greeted else []
-                busy = bool(waiting or due)
                 waiting += due
                 self._flush(socket, waiting)
+                # After a batch that is on its way the next is made at once; what can't leave yet waits for room or the cap.
+                pause = POLL_MS if waiting else 0 if due else IDLE_MS
         except EdgeMonitorError as error:
             session.over = Refusal("journal", str(error), True)
         except zmq.ZMQError as error:

@@ -15,7 +15,7 @@ from ..errors import VerificationError
 
 PROTOCOL = 1
 MAX_FRAME = 4 << 20  #: bytes of a message; both sides set it as the socket's limit
-MAX_BATCH = 256 << 10  #: bytes of a batch's records and payloads; one larger commit travels alone
+MAX_BATCH = 1 << 20  #: bytes of a batch's records and payloads, before they are packed; one larger commit travels alone
 MAX_RECORDS = 4096  #: records of a batch
 PART = 128 << 10  #: bytes of a part of a blob
 

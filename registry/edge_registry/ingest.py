@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
 from edge_monitor.errors import VerificationError
 from edge_monitor.journal.cosignatures import cosign, cosigner_of, open_receipt
-from edge_monitor.journal.epochs import KeyChain, open_certificate
+from edge_monitor.journal.epochs import ROTATED, KeyChain, open_certificate
 from edge_monitor.journal.keys import SigningKey
-from edge_monitor.journal.merkle import CompactRange, leaf_hash, root_from_inclusion
+from edge_monitor.journal.merkle import CompactRange, leaf_hash, leaf_hashes, root_from_inclusion
 from edge_monitor.journal.notes import Checkpoint, open_note, parse_checkpoint, split_note
-from edge_monitor.journal.records import VERSION, Record
+from edge_monitor.journal.reader import TILE_LEVEL
+from edge_monitor.journal.records import VERSION
 from edge_monitor.sync import wire
-from edge_monitor.sync.packing import Stored, Unpacked, unpack
+from edge_monitor.sync.packing import Block, unpack
 
 from .conflicts import Conflict, of_batch, of_head, parting
 from .own_log import append_receipts
-from .store import Event, Log, Robot, Transaction
+from .store import Log, Robot, Transaction
 
-CREDIT = 1 << 20  #: bytes that a device may send ahead of its receipts: four batches
+CREDIT = 1 << 20  #: bytes that a device may send ahead of its receipts: some ten batches of small events
 _VERSION = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 
@@ -49,6 +53,7 @@ class Ingest:
         self.key = key
         self.cosigner = cosigner_of(key)
         self._now = now
+        self._pool = ThreadPoolExecutor(1, "unpack")
 
     def hello(self, tx: Transaction, robot: Robot, message: wire.Hello, *, again: bool = False) -> list[wire.Downlink]:
         """A device begins a session: welcome, or why not.
@@ -102,8 +107,8 @@ class Ingest:
             return [_refused("malformed", "a batch before its hello")]
         before = len(given)
         ended: list[wire.Downlink] = []
-        for message in messages:
-            ended, log = self._batch(tx, robot, log, message, given)
+        for message, rows in self._opened(tx, messages):
+            ended, log = self._batch(tx, robot, log, message, rows, given)
             if ended:
                 break
         if len(given) > before or not ended:
@@ -131,8 +136,9 @@ class Ingest:
         log = tx.log(log_id, robot, lock=True) or tx.new_log(log_id, robot, hello.origin, hello.boot)
         log = self._restored(tx, log, hello.receipt)
         given: list[Given] = []
-        for message in messages:
-            answers, log = self._batch(tx, robot, log, msgspec.structs.replace(message, session=log.session), given)
+        for message, rows in self._opened(tx, messages):
+            own = msgspec.structs.replace(message, session=log.session)
+            answers, log = self._batch(tx, robot, log, own, rows, given)
             for answer in answers:
                 if isinstance(answer, wire.Want):
                     raise VerificationError(
@@ -153,7 +159,7 @@ class Ingest:
         if log is None or message.session != log.session:
             return [_refused("superseded", "an alert outside its session")]
         try:
-            ((row, known),) = unpack(message.data, 1)
+            block = unpack(message.data, 1)
             keys = [robot.identity]
             if message.certificate:
                 epoch, signers = open_certificate(message.certificate, keys)
@@ -162,18 +168,42 @@ class Ingest:
                 keys = [epoch.key]
             text, signed = open_note(message.checkpoint, keys)
             checkpoint = parse_checkpoint(text)
-            root = root_from_inclusion(leaf_hash(row.record), message.sequence, checkpoint.size, message.path)
+            root = root_from_inclusion(leaf_hash(block.records[0]), message.sequence, checkpoint.size, message.path)
             if not signed or checkpoint.origin != log.origin or root != checkpoint.root:
                 raise VerificationError("the alert is not under a checkpoint of this log")
-            record = _placed(row, known, message.sequence, log)
+            _hold_places(block, message.sequence, log)
         except (VerificationError, ValueError) as error:
             return [_refused("malformed", str(error))]
-        event = _event(message.sequence, row, record)
-        tx.keep_alert(log, event, checkpoint.size, b"".join(message.path), message.checkpoint, self._now())
+        (row,) = block.rows()
+        path = b"".join(message.path)
+        tx.keep_alert(log, message.sequence, row, checkpoint.size, path, message.checkpoint, self._now())
         return [wire.AlertKept(message.sequence)]
 
+    def _opened(
+        self, tx: Transaction, messages: Iterable[wire.Batch]
+    ) -> Iterator[tuple[wire.Batch, Callable[[], _Rows]]]:
+        """Each batch, and what gives its rows. Where the database is another process, a thread unpacks and hashes a batch while
+        it takes the one before; SQLite works in this one, and two would only wait for each other."""
+        if tx.is_sqlite:
+            yield from ((message, partial(_unpacked, message)) for message in messages)
+            return
+        before: tuple[wire.Batch, Callable[[], _Rows]] | None = None
+        for message in messages:
+            rows = self._pool.submit(_unpacked, message).result
+            if before is not None:
+                yield before
+            before = message, rows
+        if before is not None:
+            yield before
+
     def _batch(
-        self, tx: Transaction, robot: Robot, log: Log, message: wire.Batch, given: list[Given]
+        self,
+        tx: Transaction,
+        robot: Robot,
+        log: Log,
+        message: wire.Batch,
+        rows: Callable[[], _Rows],
+        given: list[Given],
     ) -> tuple[list[wire.Downlink], Log]:
         if message.session != log.session:
             return [_refused("superseded", "a newer session of this log has begun")], log
@@ -185,7 +215,7 @@ class Ingest:
         if message.first > log.size:
             return [wire.Want(log.size)], log
         try:
-            rows = unpack(message.data, message.count)
+            block, leaves = rows()
             text, _ = open_note(message.checkpoint, [])
             checkpoint = parse_checkpoint(text)
             if checkpoint.origin != log.origin or checkpoint.size != end:
@@ -193,7 +223,7 @@ class Ingest:
         except VerificationError as error:
             return [_refused("malformed", str(error))], log
         if message.first < log.size:
-            stored = [one.row for one in rows]
+            stored = block.rows()
             place = parting(tx, log, message.first, stored)
             if place is not None:
                 conflict = of_batch(tx, log, message.first, stored, message.checkpoint, place)
@@ -204,9 +234,9 @@ class Ingest:
                 ], log
             if end <= log.size:
                 return [], log  # it came before
-            rows = rows[log.size - message.first :]
+            block, leaves = block.after(log.size - message.first), leaves[log.size - message.first :]
         try:
-            taken = self._verified(log, rows, message.checkpoint, checkpoint)
+            taken = self._verified(log, block, leaves, message.checkpoint, checkpoint)
         except _WrongRootError:
             # Records that don't follow ours, under a root that the device may well have signed: go back, and see where they part.
             back = max(0, log.size - wire.MAX_RECORDS) if message.first == log.size else 0
@@ -218,11 +248,11 @@ class Ingest:
         except VerificationError as error:
             return [_refused("signature", str(error))], log
         note = cosign(message.checkpoint, self.key, self._now())
-        tx.extend(taken.log, taken.events, taken.completed, note, self._now())
+        tx.extend(taken.log, block, taken.tiles, note, self._now())
         given.append(Given(log.origin, end, checkpoint.root, self._now(), note))
         log = replace(taken.log, receipt=note)
         if log.recovery:
-            log = self._recovered(tx, log, taken.events)
+            log = self._recovered(tx, log, block)
         return [], log
 
     def _restored(self, tx: Transaction, log: Log, note: str) -> Log:
@@ -238,51 +268,60 @@ class Ingest:
             return log
         return tx.recover(log, note)
 
-    def _recovered(self, tx: Transaction, log: Log, events: Sequence[Event]) -> Log:
+    def _recovered(self, tx: Transaction, log: Log, block: Block) -> Log:
         """Record what did not come back, and end the recovery where all of it was gone through."""
         receipted = open_receipt(log.recovery, self.cosigner).checkpoint.size
-        lost = [event.seq for event in events if event.seq < receipted and event.payload is None]
+        first = log.size - len(block)
+        lost = [place for place, payload in enumerate(block.payloads, first) if place < receipted and payload is None]
         tx.lose(log, lost, log.recovery, self._now())
         return tx.recover(log, "") if log.size >= receipted else log
 
-    def _verified(self, log: Log, rows: Sequence[Unpacked], note: str, checkpoint: Checkpoint) -> _Taken:
+    def _verified(self, log: Log, block: Block, leaves: Sequence[bytes], note: str, checkpoint: Checkpoint) -> _Taken:
         """The log with the rows added. Raises ``VerificationError`` where they are not what was signed."""
+        _hold_places(block, log.size, log)
         tree = CompactRange(log.tree.size, log.tree.hashes)
         last, (number, key) = log.chain.last, log.chain.current
         chain = KeyChain.resumed(log.origin, log.chain.keys(0), last, number, key)
-        events: list[Event] = []
-        completed: list[tuple[int, int, bytes]] = []
-        epoch, receipted = number, _receipted(log)
-        for place, (row, known) in enumerate(rows, log.size):
-            record = _placed(row, known, place, log)
-            if record is not None:
-                wrong = chain.follow(record, row.payload)
-                if wrong:
-                    raise VerificationError(f"record {place}: {wrong}")
-                epoch = record.key_epoch
-            events.append(_event(place, row, record))
-            completed += tree.append(leaf_hash(row.record))
-            if receipted is not None and receipted.size == tree.size and receipted.root != tree.root():
+        epoch = _followed(chain, block, log.size)
+        tiles: list[tuple[int, int, bytes]] = []
+        receipted = _receipted(log)
+        if receipted is not None and log.size < receipted.size <= log.size + len(block):
+            until = receipted.size - log.size
+            tiles = tree.extend(leaves[:until], TILE_LEVEL)
+            if receipted.root != tree.root():
                 raise _OtherHistoryError(
                     f"the first {tree.size} records are others than those that were receipted once"
                 )
+            leaves = leaves[until:]
+        tiles += tree.extend(leaves, TILE_LEVEL)
         if tree.root() != checkpoint.root:
             raise _WrongRootError("root")
         _, signers = open_note(note, chain.keys(epoch))
         if not any(signer.name == log.robot for signer in signers):
             raise VerificationError("the checkpoint is not signed by the key of its place")
-        return _Taken(replace(log, tree=tree, chain=chain), events, completed)
+        return _Taken(replace(log, tree=tree, chain=chain), tiles)
 
     def _quarantined(self, tx: Transaction, log: Log, conflict: Conflict) -> list[wire.Downlink]:
         tx.quarantine(log, conflict.kind, conflict.words, conflict.proof)
         return [_refused(conflict.kind, conflict.words)]
 
 
+class _Rows(NamedTuple):
+    """A batch's rows, and their leaf hashes."""
+
+    block: Block
+    leaves: list[bytes]
+
+
+def _unpacked(message: wire.Batch) -> _Rows:
+    block = unpack(message.data, message.count)
+    return _Rows(block, leaf_hashes(block.records))
+
+
 @dataclass(frozen=True, slots=True)
 class _Taken:
     log: Log
-    events: list[Event]
-    completed: list[tuple[int, int, bytes]]
+    tiles: list[tuple[int, int, bytes]]
 
 
 class _WrongRootError(VerificationError):
@@ -298,17 +337,39 @@ def _receipted(log: Log) -> Checkpoint | None:
     return parse_checkpoint(split_note(log.recovery)[0]) if log.recovery else None
 
 
-def _placed(row: Stored, record: Record | None, place: int, log: Log) -> Record | None:
-    """The record, held against its place; None for one of a later version, which is stored as it is.
+def _hold_places(block: Block, first: int, log: Log) -> None:
+    """Hold rows against their places: records of this log, one after the other from ``first`` on; those of a later version are
+    stored as they are. Raises ``VerificationError`` for bytes that are no record of their place."""
+    if not block.log_ids <= {log.log_id}:
+        raise _WrongRootError("a record of another log")
+    if block.sequences == range(first, first + len(block)):
+        return
+    for place, (kind, sequence, record) in enumerate(
+        zip(block.types, block.sequences, block.records, strict=True), first
+    ):
+        if not kind:
+            if not _is_later(record):
+                raise VerificationError(f"record {place} is none")
+        elif sequence != place:
+            raise _WrongRootError(f"record {sequence} stands at {place}")
 
-    Raises ``VerificationError`` for bytes that are no record of its place.
+
+def _followed(chain: KeyChain, block: Block, first: int) -> int:
+    """Have the chain of keys follow the rows; answers the key epoch of the last of them whose version is known.
+
+    Raises ``VerificationError`` for a record of an epoch that is not in force at its place.
     """
-    if record is None:
-        if not _is_later(row.record):
-            raise VerificationError(f"record {place} is none")
-    elif record.sequence != place or record.log_id != log.log_id:
-        raise _WrongRootError(f"record {record.sequence} stands at {place}")
-    return record
+    epoch = chain.current[0]
+    if set(block.epochs) == {epoch} and ROTATED not in block.types:
+        return epoch  # nothing to follow
+    columns = zip(block.types, block.epochs, block.payloads, strict=True)
+    for place, (kind, of, payload) in enumerate(columns, first):
+        if kind:
+            wrong = chain.step(place, kind, of, payload)
+            if wrong:
+                raise VerificationError(f"record {place}: {wrong}")
+            epoch = of
+    return epoch
 
 
 def _log_id(origin: str) -> bytes | None:
@@ -327,15 +388,6 @@ def _is_later(record: bytes) -> bool:
     except (msgspec.MsgspecError, IndexError, RecursionError):
         return False
     return isinstance(version, int) and version > VERSION
-
-
-def _event(place: int, row: Stored, record: Record | None) -> Event:
-    if record is None:
-        return Event(place, "", 4, 0, 0, -1, row.record, row.salt, row.payload)
-    return Event(
-        place, record.type, int(record.severity), record.t_effective, record.t_decided, record.wall_ns, row.record, row.salt,
-        row.payload,
-    )  # fmt: skip
 
 
 def _refused(code: str, words: str) -> wire.Refused:

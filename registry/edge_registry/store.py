@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,6 +23,7 @@ from edge_monitor.journal.keys import VerifierKey, parse_verifier_key
 from edge_monitor.journal.merkle import CompactRange, leaf_hash
 from edge_monitor.journal.reader import TILE_LEVEL
 from edge_monitor.journal.records import VERSION, decode_record
+from edge_monitor.sync.packing import Block, Stored
 
 from . import tables as t
 from .catalogue import tables as _catalogue_tables  # noqa: F401  (made with the others)
@@ -154,6 +156,11 @@ class Transaction:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is a file that this process works on itself."""
+        return self.connection.dialect.name == "sqlite"
+
     def robot_of_curve(self, curve: str) -> Robot | None:
         """The robot whose CURVE key this is."""
         return self._robot(t.robots.c.curve == curve)
@@ -185,12 +192,12 @@ class Transaction:
         self.connection.execute(sa.update(t.tokens).where(t.tokens.c.hash == digest).values(used_ns=now_ns))
         return str(row.robot)
 
-    def keep_alert(self, log: Log, row: Event, size: int, path: bytes, note: str, now_s: int) -> None:
+    def keep_alert(self, log: Log, sequence: int, row: Stored, size: int, path: bytes, note: str, now_s: int) -> None:
         """Early evidence: a critical record that came ahead of its turn."""
-        where = (t.alerts.c.log == log.number, t.alerts.c.seq == row.seq)
+        where = (t.alerts.c.log == log.number, t.alerts.c.seq == sequence)
         if self.connection.execute(sa.select(t.alerts.c.seq).where(*where)).first() is None:
             values = {
-                "log": log.number, "seq": row.seq, "record": row.record, "salt": row.salt, "payload": row.payload, "size": size,
+                "log": log.number, "seq": sequence, "record": row.record, "salt": row.salt, "payload": row.payload, "size": size,
                 "path": path, "checkpoint": note, "received_s": now_s, "reconciled": 0,
             }  # fmt: skip
             self.connection.execute(sa.insert(t.alerts).values(**values))
@@ -215,7 +222,7 @@ class Transaction:
 
     def lock_logs(self, log_ids: Collection[bytes]) -> None:
         """Hold several logs until the transaction ends: everybody takes them in one order, so that nobody waits in a circle."""
-        if self.connection.dialect.name != "sqlite" and len(log_ids) > 1:
+        if not self.is_sqlite and len(log_ids) > 1:
             query = sa.select(t.logs.c.log).where(t.logs.c.log_id.in_(log_ids)).order_by(t.logs.c.log_id)
             self.connection.execute(query.with_for_update()).all()
 
@@ -275,19 +282,18 @@ class Transaction:
             self.connection.execute(sa.insert(t.losses).values(**values))
 
     def extend(
-        self,
-        log: Log,
-        rows: Sequence[Event],
-        completed: Sequence[tuple[int, int, bytes]],
-        receipt: str,
-        receipt_s: int,
+        self, log: Log, block: Block, tiles: Sequence[tuple[int, int, bytes]], receipt: str, receipt_s: int
     ) -> None:
-        """Add rows, the subtrees they completed and the receipt over them; ``log`` is as it is afterwards."""
-        number = log.number
-        self._many(t.events, [(number, *_values(row)) for row in rows])
-        kept = [(number, level, tile, digest) for level, tile, digest in completed if level % TILE_LEVEL == 0]
-        if kept:
-            self._many(t.tiles, kept)
+        """Add rows, the cached subtrees that they completed and the receipt over them; ``log`` is as it is afterwards."""
+        number, count = log.number, len(block)
+        rows = zip(
+            repeat(number, count), range(log.size - count, log.size), block.types, block.severities, block.effective,
+            block.decided, block.walls, block.records, block.salts, block.payloads,
+            strict=True,
+        )  # fmt: skip
+        self._many(t.events, rows)
+        if tiles:
+            self._many(t.tiles, [(number, *tile) for tile in tiles])
         self._many(t.receipts, [(number, log.size, receipt_s, receipt)])
         head = _head(log.tree, log.chain)
         self._update(log, **head, receipt=receipt, receipt_s=receipt_s, seen_s=receipt_s)
@@ -343,9 +349,9 @@ class Transaction:
     def _update(self, log: Log, **values: Any) -> None:
         self.connection.execute(sa.update(t.logs).where(t.logs.c.log == log.number).values(**values))
 
-    def _many(self, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    def _many(self, table: sa.Table, rows: Iterable[tuple[Any, ...]]) -> None:
         """Insert rows whose values are in the order of the table's columns, past SQLAlchemy's own work for each."""
-        if self.connection.dialect.name == "sqlite":
+        if self.is_sqlite:
             marks = ", ".join("?" * len(table.c))
             self.connection.exec_driver_sql(f"insert into {table.name} values ({marks})", list(rows))
             return
@@ -358,20 +364,6 @@ class Transaction:
                     copy.write_row(row)
         except self.connection.dialect.loaded_dbapi.Error as error:
             raise sa.exc.OperationalError(statement, None, error) from error
-
-
-def _values(row: Event) -> tuple[Any, ...]:
-    return (
-        row.seq,
-        row.type,
-        row.severity,
-        row.t_effective,
-        row.t_decided,
-        row.wall_ns,
-        row.record,
-        row.salt,
-        row.payload,
-    )
 
 
 def _postgres_type(column: sa.Column[Any]) -> str:
