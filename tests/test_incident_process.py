@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_onboard_process import BIN, ENVELOPE, Process
+from lone_process import ENVELOPE, Process
+from talkers import BIN
 from test_raw import library
 
 from edge_monitor.tape import read

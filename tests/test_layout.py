@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles.reducers import percentile, reduced
 
 from edge_monitor.core.layout import Extractor, TextTable
 from edge_monitor.core.messages import Batch, Channel
@@ -75,36 +76,6 @@ def test_samples_of_a_message_come_in_signal_order_with_the_end_on_the_last() ->
     assert samples["value"].tolist() == [3.0, 0.5, 3.0, 4.0]
     assert samples["flags"].tolist() == [0, 0, 0, FLAG_END]
     assert samples["t"].tolist() == [10**9] * 4
-
-
-def percentile(values: list[float], percent: int) -> float:
-    """Nearest rank: the smallest value that at least ``percent`` of all are not above."""
-    ordered = sorted(values)
-    return ordered[max(math.ceil(len(values) * percent / 100), 1) - 1]
-
-
-def reduced(values: list[float], how: str) -> float:
-    """What a reducer means, in plain Python."""
-    finite = [value for value in values if math.isfinite(value)]
-    if how == "count":
-        return float(len(values))
-    if how == "norm":
-        total = 0.0
-        for value in values:
-            total += value * value
-        return math.sqrt(total) if values else math.nan
-    if how == "finite_ratio":
-        return len(finite) / len(values) if values else math.nan
-    if not finite:
-        return math.nan
-    if how == "mean":
-        total = 0.0
-        for value in finite:
-            total += value
-        return total / len(finite)
-    if how in ("min", "max"):
-        return min(finite) if how == "min" else max(finite)
-    return percentile(finite, int(how[1:]))
 
 
 HOW = ["p95", "p05", "min", "max", "mean", "norm", "count", "finite_ratio", "p50"]

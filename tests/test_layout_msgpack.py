@@ -16,6 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from oracles import messagepack as oracle
+from oracles.reducers import reduced
 
 from edge_monitor.core.layout import Extractor
 from edge_monitor.core.messages import Batch, Channel
@@ -386,7 +387,7 @@ def test_raw_arrays_are_read_by_element_and_reduced(values: list[float], width: 
     extractor = extractor_of(wanted, encoding, schema=schema)
     samples = extractor.extract(batch([raw, raw + b"\0"]))
     got, rest = samples[: len(wanted)], samples[len(wanted) :]
-    expected = [oracle.reduced(values, how) for how in REDUCERS] + [1.0] * stamped
+    expected = [reduced(values, how) for how in REDUCERS] + [1.0] * stamped
     assert np.array_equal(got["value"][1:], expected, equal_nan=True)
     if index < len(values):
         assert np.array_equal(got["value"][:1], [values[index]], equal_nan=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_onboard_people import BIN, Yard
+from talkers import BIN
+from yard import Yard
 
 from edge_monitor.consumer import Consumer, Subscriber
 from edge_monitor.journal import load_verifier_key

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 from chaos.serving import free_ports
-from test_onboard_process import BIN, ENVELOPE, Process
+from lone_process import ENVELOPE, Process
+from talkers import BIN
 
 from edge_monitor.journal import load_verifier_key
 from edge_monitor.journal.cosignatures import open_receipt, parse_cosigner_key

@@ -9,6 +9,8 @@ from typing import Any
 
 from edge_monitor.core.samples import Cause
 
+from .reducers import reduced
+
 MAX_DEPTH = 32
 INVALID, MISMATCH = Cause.INVALID, Cause.TYPE_MISMATCH
 
@@ -139,30 +141,6 @@ def is_number(value: Any) -> bool:
 def number(value: Any) -> float:
     """The number that a value is."""
     return math.nan if value is None else float(value)
-
-
-def reduced(values: list[float], how: str) -> float:
-    """What a reducer means."""
-    finite = [value for value in values if math.isfinite(value)]
-    if how == "count":
-        return float(len(values))
-    if how == "norm":
-        total = 0.0
-        for value in values:
-            total += value * value
-        return math.sqrt(total) if values else math.nan
-    if how == "finite_ratio":
-        return len(finite) / len(values) if values else math.nan
-    if not finite:
-        return math.nan
-    if how == "mean":
-        total = 0.0
-        for value in finite:
-            total += value
-        return total / len(finite)
-    if how in ("min", "max"):
-        return min(finite) if how == "min" else max(finite)
-    return sorted(finite)[max(math.ceil(len(finite) * int(how[1:]) / 100), 1) - 1]
 
 
 def seconds(value: Any, t: int) -> float | None:
