@@ -9,6 +9,7 @@ from edge_monitor.cli import EXIT_CODES
 from edge_monitor.command_line import LazyGroup, run
 
 COMMANDS = {
+    "access": ("edge_registry.commands.access", "Hand out, list and withdraw tokens to sign in to the pages with."),
     "approve": ("edge_registry.commands.approve", "Sign that a model, envelope or data set may be used, or may not."),
     "backup": ("edge_registry.commands.backup", "Copy the database to a file while the registry serves."),
     "bundle": ("edge_registry.commands.bundle", "Show or sign what robots are sent: envelopes, people, revocations."),
@@ -27,6 +28,7 @@ COMMANDS = {
     "robots": ("edge_registry.commands.robots", "List robots and their logs: how much is held, and what is wrong."),
     "serve": ("edge_registry.commands.serve", "Take what enrolled robots have recorded, until stopped."),
     "tail": ("edge_registry.commands.tail", "Print every receipted record once, and on from any cursor."),
+    "web": ("edge_registry.commands.web", "Serve the pages of a registry to people with a browser."),
 }
 
 

@@ -30,3 +30,6 @@ EXPIRES = click.option(
     help="How long it holds (`12h`, `90d`, `4w`), or until when (`2027-03-01`, UTC); 366 days at most.",
 )  # fmt: skip
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+HTTP_HELP = "Address of the pages, HOST:PORT; beyond this machine with TLS only."
+TLS_CERT = click.option("--tls-cert", type=FILE, help="Certificate chain for the pages (PEM).")
+TLS_KEY = click.option("--tls-key", type=FILE, help="Its private key (PEM).")

@@ -1,0 +1,49 @@
+"""``edge-registry web``."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import click
+
+from .options import DATABASE, FOLDER, HTTP_HELP, PEOPLE, TLS_CERT, TLS_KEY
+
+
+@click.command()
+@FOLDER
+@DATABASE
+@click.option("--http", default="127.0.0.1:8480", show_default=True, metavar="HOST:PORT", help=HTTP_HELP)
+@TLS_CERT
+@TLS_KEY
+@PEOPLE
+@click.option("--with-parent", is_flag=True, hidden=True, help="End when standard input closes.")
+def command(
+    folder: Path, database: str | None, http: str, tls_cert: Path | None, tls_key: Path | None, people_file: Path | None,
+    with_parent: bool,
+) -> None:  # fmt: skip
+    """Serve the pages of a registry, until stopped. 'edge-registry serve --http' does so beside taking records.
+
+    People sign in with a token of 'edge-registry access grant'. Without TLS only addresses of this machine are served.
+    """
+    from ..house import open_house
+    from ..web.serving import Serving, parse_address, site
+
+    address = parse_address(http, tls_cert, tls_key)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    pages = site(open_house(folder, database), people_file, secure=address.secure)
+    serving = Serving(pages, address, lambda words: click.echo(f"edge-registry: {words}", err=True))
+    serving.start()
+    click.echo(f"edge-registry: pages at {serving.url}; Ctrl-C stops them", err=True)
+    while not stop.is_set():
+        if not with_parent:
+            stop.wait(1)
+        elif select.select([sys.stdin.fileno()], [], [], 0.2)[0] and not os.read(sys.stdin.fileno(), 1):
+            break
+    serving.stop()

@@ -1,0 +1,32 @@
+"""All pages, and who may see each. A test goes through every one of them with every role."""
+
+from __future__ import annotations
+
+from . import account_pages as account
+from . import fleet_pages as fleet
+from . import record_pages as record
+from .app import ANYONE, SIGNED_IN, Page
+
+ROUTES = (
+    Page("GET", "/", SIGNED_IN, fleet.home),
+    Page("GET", "/sign-in", ANYONE, account.sign_in_form),
+    Page("POST", "/sign-in", ANYONE, account.sign_in),
+    Page("POST", "/sign-out", SIGNED_IN, account.sign_out),
+    Page("GET", "/static/{name}", ANYONE, account.static),
+    Page("GET", "/help", SIGNED_IN, account.show_help),
+    Page("GET", "/fleet", "fleet", fleet.show_fleet),
+    Page("GET", "/robots/{robot:path}", "fleet", fleet.show_robot),
+    Page("GET", "/missions", "fleet", fleet.show_missions),
+    Page("GET", "/logs/{log}/missions/{first:int}", "fleet", fleet.show_mission, "mission read"),
+    Page("GET", "/episodes", "fleet", fleet.show_episodes, "episodes read"),
+    Page("GET", "/logs/{log}/records", "records", record.show_records, "records read"),
+    Page("GET", "/logs/{log}/records/{seq:int}", "records", record.show_record, "record read"),
+    Page("GET", "/logs/{log}/records/{seq:int}/bytes", "records", record.record_bytes, "record read"),
+    Page("GET", "/logs/{log}/records/{seq:int}/proof", "records", record.record_proof, "record read"),
+    Page("GET", "/packets", "packets", fleet.show_packets),
+    Page("POST", "/packets", "packets", fleet.make_packet),
+    Page("GET", "/packets/{number:int}", "packets", fleet.show_packet),
+    Page("GET", "/packets/{number:int}/file", "packets", fleet.packet_file, "packet read"),
+    Page("GET", "/people", "people", account.show_people),
+    Page("GET", "/audit", "audit", account.show_audit),
+)

@@ -1,0 +1,62 @@
+"""Event types in plain words: what somebody reads who never saw a journal. A test holds the list to that of the format."""
+
+from __future__ import annotations
+
+MEANINGS = {
+    "check.fail": "a limit was passed",
+    "check.pass": "a limit is kept again",
+    "check.unknown": "a limit can no longer be told",
+    "drift.detected": "a signal has drifted",
+    "drift.resolved": "a drift is over",
+    "odd.exit": "left the declared domain",
+    "odd.enter": "back in the declared domain",
+    "gate.go": "a gate gave GO",
+    "gate.no_go": "a gate gave NO_GO",
+    "gate.waived": "a person waived a criterion",
+    "authority.changed": "control changed",
+    "handover.requested": "somebody was asked to take control",
+    "handover.accepted": "the handover was accepted",
+    "handover.refused": "the handover was refused",
+    "handover.timeout": "nobody answered in time",
+    "handover.completed": "the handover was completed",
+    "handover.cancelled": "the handover was called off",
+    "override.start": "a person took over by themselves",
+    "override.end": "an override is over",
+    "failsafe.start": "the vehicle's own failsafe began",
+    "failsafe.end": "the vehicle's own failsafe is over",
+    "mrm.start": "a minimal-risk manoeuvre began",
+    "mrm.succeeded": "a minimal-risk manoeuvre succeeded",
+    "mrm.failed": "a minimal-risk manoeuvre failed",
+    "latch.set": "a breach was latched",
+    "latch.reset": "a latch was reset",
+    "action.blocked": "an action was held back",
+    "access.refused": "somebody was refused",
+    "input.lost": "an input was lost",
+    "input.restored": "an input came back",
+    "clock.jump": "the clock jumped",
+    "log.damage": "part of the input could not be read",
+    "envelope.activated": "an envelope came into force",
+    "envelope.rejected": "an envelope was rejected",
+    "monitor.started": "the monitor started",
+    "monitor.active": "the monitor is active",
+    "monitor.degraded": "the monitor is degraded",
+    "monitor.overrun": "the monitor was too slow",
+    "monitor.heartbeat": "the monitor is alive",
+    "monitor.stopped": "the monitor stopped",
+    "journal.gap": "events could not be recorded",
+    "key.rotated": "a new signing key began",
+    "mitigation.applied": "a mitigation was applied",
+    "mitigation.withdrawn": "a mitigation was withdrawn",
+    "hardcase.captured": "an unusual frame was kept",
+    "bundle.accepted": "what the registry sent was accepted",
+    "bundle.refused": "what the registry sent was refused",
+    "incident.requested": "an incident was to be kept",
+    "incident.kept": "an incident was kept in the black box",
+    "incident.removed": "an incident was removed from the black box",
+    "incident.failed": "an incident could not be kept",
+}
+
+
+def meaning(kind: str) -> str:
+    """An event type in plain words; itself where there are none."""
+    return MEANINGS.get(kind, kind or "written by a later version of the program")
