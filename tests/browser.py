@@ -67,6 +67,10 @@ class Browser:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self._do("POST", "/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics})
 
+    def media(self, kind: str) -> None:
+        """Show pages as on a ``screen`` or in ``print``."""
+        self._do("POST", "/goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": {"media": kind}})
+
     def open(self, url: str) -> None:
         """Load a page, whole."""
         self._do("POST", "/url", {"url": url})
