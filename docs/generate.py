@@ -109,6 +109,39 @@ def evidence_reasons() -> str:
     )
 
 
+def siem_types() -> str:
+    """What each event type is in OCSF and ECS."""
+    import json
+
+    from edge_monitor.journal.event_types import EVENT_TYPES
+    from edge_monitor.journal.records import Severity, WallStatus
+    from edge_registry.siem.forms import ecs, ocsf
+    from edge_registry.siem.shipment import Shipment
+
+    rows: dict[tuple[str, str], list[str]] = {}
+    names = {0: "Base Event", 2004: "Detection Finding", 6002: "Application Lifecycle"}
+    for kind in EVENT_TYPES:
+        one = Shipment(
+            "r/b/0", "r", "l", "b", 0, "", kind, Severity.MARGINAL, 0, WallStatus.UNKNOWN, 0, "", "", "", (), "", "", {}
+        )
+        first, second = json.loads(ocsf(one)), json.loads(ecs(one))
+        activity = first["activity_name"] if first["class_uid"] else "Other"
+        said = f"{first['class_uid']} {names[first['class_uid']]}, {activity}"
+        event = second["event"]
+        rows.setdefault((said, f"`{event['kind']}`, `{event['type'][0]}`"), []).append(f"`{kind}`")
+    lines = [f"| {', '.join(kinds)} | {first} | {second} |" for (first, second), kinds in rows.items()]
+    return "\n".join(["| event type | OCSF 1.2 | ECS 9.4 |", "|---|---|---|", *lines]) + "\n"
+
+
+def exceptions() -> str:
+    """What opens by itself."""
+    from edge_registry.catalogue.judging import EXCEPTIONS
+
+    return (
+        "\n".join(["| kind | what it is |", "|---|---|", *(f"| `{k}` | {w} |" for k, w in EXCEPTIONS.items())]) + "\n"
+    )
+
+
 def event_types() -> str:
     """The closed list of event types, a family a line."""
     from itertools import groupby
@@ -238,6 +271,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "exit-codes": exit_codes,
     "cli": cli_reference,
     "event-types": event_types,
+    "exceptions": exceptions,
+    "siem-types": siem_types,
     "evidence-reasons": evidence_reasons,
     "journal-example": journal_example,
     "approval-example": approval_example,

@@ -41,9 +41,11 @@ def people_file() -> str:
 class World:
     """A registry in a folder, with keys of people in files, and one enrolled robot."""
 
-    def __init__(self, folder: Path, database: str) -> None:
-        self.folder, self.database = folder, database
-        self.house = open_house(folder / "registry", database, make="registry")
+    def __init__(self, folder: Path, database: str = "") -> None:
+        """``database``: its address; empty: the folder's own file."""
+        self.folder = folder
+        self.house = open_house(folder / "registry-data", database or None, make="registry")
+        self.database = self.house.database
         for name, key in (*KEYS.items(), ("robot-7", ROBOT)):
             path = folder / f"{name}.key"
             path.write_text(key.text() + "\n")

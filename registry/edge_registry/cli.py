@@ -27,6 +27,10 @@ COMMANDS = {
     "revoke": ("edge_registry.commands.revoke", "Take nothing more from a robot; say up to where its records count."),
     "robots": ("edge_registry.commands.robots", "List robots and their logs: how much is held, and what is wrong."),
     "serve": ("edge_registry.commands.serve", "Take what enrolled robots have recorded, until stopped."),
+    "siem": (
+        "edge_registry.commands.siem",
+        "Send every record to a SIEM: OCSF, ECS, CEF over syslog, OpenTelemetry logs.",
+    ),
     "tail": ("edge_registry.commands.tail", "Print every receipted record once, and on from any cursor."),
     "web": ("edge_registry.commands.web", "Serve the pages of a registry to people with a browser."),
 }

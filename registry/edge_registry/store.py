@@ -27,6 +27,7 @@ from edge_monitor.sync.packing import Block, Stored
 
 from . import tables as t
 from .catalogue import tables as _catalogue_tables  # noqa: F401  (made with the others)
+from .siem import tables as _siem_tables  # noqa: F401
 
 BUSY_S = 30.0
 
