@@ -1,4 +1,4 @@
-"""The pages of catalogue and SIEM: every command as it stands there, in its order, in a folder that has what they say."""
+"""The pages of catalogue, retention and SIEM: every command as it stands there, in its order, in a folder that has what they say."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def commands(page: str) -> list[str]:
     return [line for block in blocks for line in block.splitlines()]
 
 
-def follow(line: str) -> str:
+def follow(line: str, code: int = 0) -> str:
     """Do what a line says; answers what it prints."""
     program, *words = shlex.split(line)
     assert program == "edge-registry"
@@ -51,7 +51,7 @@ def follow(line: str) -> str:
     with redirect_stdout(text), redirect_stderr(text), pytest.raises(SystemExit) as ended:
         run(group, program, words)
     found = said.buffer.getvalue().decode()
-    assert ended.value.code == 0, (line, found)
+    assert ended.value.code == code, (line, found)
     return found
 
 
@@ -101,6 +101,24 @@ def test_the_page_of_siem_can_be_followed(world: World) -> None:
     whole = "".join(said)
     assert whole.count("20 records acknowledged") == 2 and "soc  syslog+tls://localhost:" in whole
     assert len(said) == 5 and said[-1].count("\n") == 20
+
+
+def test_the_page_of_retention_can_be_followed(world: World) -> None:
+    """Windows of the page's own configuration, a deletion that is refused and logged, and a person's payloads."""
+    text = (ROOT / "docs" / "retention.md").read_text("utf-8")
+    block = re.search(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert block is not None
+    (world.house.folder / "registry.yaml").write_text(block[1])
+    fill(world, 5)
+    said = [
+        follow(line.partition(" || ")[0], code=3 if "test $? -eq 3" in line else 0) for line in commands("retention.md")
+    ]
+    whole = "".join(said)
+    for words in (
+        "floor 183 d, default 1827 d\ncheck.fail  1098 d  5 payloads, 0 past it", "0 payloads whose windows were over",
+        "is kept until", "kim  deletion  refused, 0 payloads", "0 payloads are erased; statement sha256:",
+    ):  # fmt: skip
+        assert words in whole, words
 
 
 def test_the_pages_give_the_numbers_of_the_code() -> None:

@@ -24,6 +24,7 @@ COMMANDS = {
     "import": ("edge_registry.commands.import_", "Take records of a robot from a file that was carried here."),
     "promote": ("edge_registry.commands.promote", "Sign that robots run a model from now on, if all of it stands."),
     "release": ("edge_registry.commands.release", "Take records of a quarantined log again."),
+    "retention": ("edge_registry.commands.retention", "How long payloads are kept; erase those whose time is over."),
     "revoke": ("edge_registry.commands.revoke", "Take nothing more from a robot; say up to where its records count."),
     "robots": ("edge_registry.commands.robots", "List robots and their logs: how much is held, and what is wrong."),
     "serve": ("edge_registry.commands.serve", "Take what enrolled robots have recorded, until stopped."),

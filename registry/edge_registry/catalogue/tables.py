@@ -95,6 +95,22 @@ exception_changes = Table(
 )
 Index("exception_changes_exception", exception_changes.c.exception)
 
+#: Payloads that were erased, and erasures that were refused.
+deletions = Table(
+    "deletions",
+    metadata,
+    Column("id", _KEY, primary_key=True),
+    Column("at_s", BigInteger, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("what", Text, nullable=False),  #: window over, deletion, person
+    Column("log", BigInteger, nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("payloads", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),  #: done, refused
+    Column("words", Text, nullable=False),
+)
+
 #: Stretches of a log under one boot, envelope, model and monitor: what was active when. Derived; the last one of a log grows.
 spans = Table(
     "spans",
@@ -119,7 +135,7 @@ Index("spans_model", spans.c.model)
 #: Up to where each log was looked through.
 watch = Table("watch", metadata, Column("log", BigInteger, primary_key=True), Column("seq", BigInteger, nullable=False))
 
-APPEND_ONLY = (statements, subjects, items, edges, documents, exceptions, exception_changes)
+APPEND_ONLY = (statements, subjects, items, edges, documents, exceptions, exception_changes, deletions)
 
 
 def _ddl(text: str) -> sa.DDL:

@@ -74,16 +74,16 @@ class _Span:
 
 
 class Watch:
-    """``owner``: of what it opens where nobody else is known; ``days``: that there are to close it; ``now``: s since 1970."""
+    """``owner``: of what it opens where nobody else is known; ``deadline_s``: time to settle it; ``now``: s since 1970."""
 
     def __init__(
-        self, store: Store, trust: Callable[[], Trust], *, owner: str = "", days: float = 3.0,
+        self, store: Store, trust: Callable[[], Trust], *, owner: str = "", deadline_s: int = 3 * 86_400,
         now: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._store = store
         self._trust = trust
         self._owner = owner
-        self._days = days
+        self._deadline_s = deadline_s
         self._now = now
         self._next = 0.0
         self._said: tuple[object, ...] = ()
@@ -217,7 +217,7 @@ class Watch:
                 settled[one.kind, one.robot, one.subject] = ""
                 values = {
                     "kind": one.kind, "robot": one.robot, "subject": one.subject, "log": one.log, "seq": one.sequence,
-                    "opened_s": now, "owner": one.owner or self._owner, "deadline_s": now + int(self._days * 86400),
+                    "opened_s": now, "owner": one.owner or self._owner, "deadline_s": now + self._deadline_s,
                     "words": one.words,
                 }  # fmt: skip
                 tx.connection.execute(sa.insert(t.exceptions).values(**values))

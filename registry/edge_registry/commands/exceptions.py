@@ -33,9 +33,11 @@ def list_(
     from ..catalogue.exceptions import exceptions
     from ..catalogue.opening import opened
     from ..catalogue.watch import Watch
+    from ..configuration import load
 
     with opened(folder, database, people_file) as desk:
-        Watch(desk.store, lambda: desk.trust).run_to_end()
+        own = load(folder)
+        Watch(desk.store, lambda: desk.trust, owner=own.owner, deadline_s=own.deadline_s).run_to_end()
         with desk.reading() as catalogue:
             found = exceptions(catalogue, only_open=not everything, robot=robot)
     if as_json:
