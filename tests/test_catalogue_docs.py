@@ -1,4 +1,4 @@
-"""The pages of catalogue, retention and SIEM: every command as it stands there, in its order, in a folder that has what they say."""
+"""The pages of catalogue, retention and SIEM: every command as it stands there, in order, where what they speak of is there."""
 
 from __future__ import annotations
 
