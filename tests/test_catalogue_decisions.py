@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from catalogue_case import KEYS, SECOND, World
+from catalogue_case import KEYS, SECOND, World, people_file
 from evidence_case import ENVELOPE
 
 from edge_monitor import envelope as envelopes
@@ -27,6 +27,9 @@ from edge_registry.catalogue.lineage import lineage, of_event
 from edge_registry.catalogue.pages import log_number
 from edge_registry.catalogue.statements import APPROVAL, TEST_RESULT, sign
 from edge_registry.catalogue.watch import Watch
+from edge_registry.catalogue.watching import Watching
+from edge_registry.configuration import Configuration
+from edge_registry.web.people import PeopleFile
 
 DATA, MODEL = "1" * 64, "2" * 64
 DAY = 86_400 * SECOND
@@ -332,6 +335,34 @@ def test_only_others_settle_an_exception_and_it_opens_again(world: World) -> Non
     (settled, _) = opened(world, everything=True)
     assert settled["state"] == "closed" and [each["counts"] for each in settled["changes"]] == [True, True]
     assert [each["person"] for each in settled["changes"]] == ["erin", "bruno"]
+
+
+def test_it_opens_while_somebody_serves_and_not_for_want_of_a_people_file(world: World) -> None:
+    """A watch in a thread needs nobody to ask; while the people file can't be read, only what hangs on nobody's word opens."""
+    yard, now = Yard(world), time.time_ns()
+    yard.approve(yard.propose(now - 2 * DAY), now - DAY)
+    people = PeopleFile(world.folder / "people.yaml")
+    said: list[str] = []
+    watching = Watching(world.store, people, Configuration(owner="bruno", deadline_s=3600), said.append)
+    watching.start()
+    try:
+        world.drive(yard.digests(), now, boot=1)
+        world.drive(Digests(b"\xee" * 32, b"", b"1"), now, boot=2)
+        world.sync()
+        until = time.monotonic() + 30
+        while not opened(world) and time.monotonic() < until:
+            time.sleep(0.05)
+    finally:
+        watching.stop()
+    (one,) = opened(world)
+    assert (one["kind"], one["owner"], one["deadline_ns"] - one["opened_ns"]) == (
+        "unknown_digest",
+        "bruno",
+        3600 * SECOND,
+    )
+    assert said == [] and people.failure
+    (world.folder / "people.yaml").write_text(people_file())
+    assert watch(world) == [one]
 
 
 def test_the_commands_take_a_model_from_data_to_a_robot(world: World) -> None:

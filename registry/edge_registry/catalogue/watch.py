@@ -200,6 +200,10 @@ class Watch:
             spans = [span for span in read_spans(tx) if self._spans_judged.get((span.log, span.first)) != span.last]
             catalogue = Catalogue(tx, trust, now * SECOND)
             found = list(judge(catalogue, spans, everything=not self._spans_judged))
+            if (
+                trust.people is None
+            ):  # missing, or not to be read just now: what is known does not hang on it, all else would
+                found = [one for one in found if one.kind == "unknown_digest"]
             settled = settlements(catalogue)
         fresh = [one for one in found if _is_new(one, settled)]
         if fresh:

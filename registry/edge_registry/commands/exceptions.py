@@ -50,6 +50,32 @@ def list_(
 
 
 @command.command()
+@FOLDER
+@DATABASE
+@PEOPLE
+def watch(folder: Path, database: str | None, people_file: Path | None) -> None:
+    """Look through what comes in and open exceptions, until stopped. 'serve --http' does so too, beside the pages."""
+    import signal
+
+    from ..catalogue.opening import PEOPLE_FILE
+    from ..catalogue.watching import Watching
+    from ..configuration import load
+    from ..house import open_house
+    from ..web.people import PeopleFile
+
+    house = open_house(folder, database)
+    store = house.store()
+    people = PeopleFile(people_file or folder / PEOPLE_FILE)
+    watching = Watching(store, people, load(folder), lambda words: click.echo(f"edge-registry: {words}", err=True))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: watching.end())
+    try:
+        watching.run()
+    finally:
+        store.close()
+
+
+@command.command()
 @click.argument("number", type=int)
 @FOLDER
 @DATABASE

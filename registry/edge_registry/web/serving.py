@@ -21,6 +21,8 @@ from edge_monitor.journal.cosignatures import cosigner_of
 
 from ..blobs import Blobs
 from ..catalogue.opening import PEOPLE_FILE
+from ..catalogue.watching import Watching
+from ..configuration import load as load_configuration
 from ..house import House
 from . import tables as w
 from .access import Access
@@ -83,6 +85,7 @@ class Serving:
         self.site = site
         self.address = address
         self.follower = Follower(site.store, tell)
+        self.watching = Watching(site.store, site.people, load_configuration(site.house.folder), tell)
         context = _context(address)
         self._socket = _bound(address)
         options = uvicorn.Config(
@@ -117,6 +120,7 @@ class Serving:
     def start(self) -> None:
         """Serve until :meth:`stop`."""
         self.follower.start()
+        self.watching.start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -124,6 +128,7 @@ class Serving:
         self._server.should_exit = True
         self._thread.join()
         self.follower.stop()
+        self.watching.stop()
         self._socket.close()
         self.site.store.close()
 
