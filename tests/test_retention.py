@@ -21,6 +21,8 @@ from edge_registry.configuration import DAY_S, DEFAULT_S, FLOOR_S, Configuration
 from edge_registry.evidence import LogSource, chosen
 from edge_registry.siem.shipment import shipment
 from edge_registry.tail import Cursor, Tail
+from edge_registry.web import tables as w
+from edge_registry.web.follower import Follower
 
 SHORT = Configuration(windows={"check.*": FLOOR_S, "check.pass": 2 * FLOOR_S})
 
@@ -154,6 +156,31 @@ def test_what_was_erased_is_not_left_in_the_database_s_files(tmp_path: Path) -> 
     )
     assert not stored()
     world.close()
+
+
+def test_what_the_pages_wrote_down_of_it_goes_too(world: World) -> None:
+    """Words of payloads that the pages' follower has copied are gone with them, and what it derives anew has none."""
+    w.create(world.store.engine)
+    follower = Follower(world.store)
+    follower.catch_up()
+
+    def told() -> set[tuple[int, str]]:
+        with world.store.read() as tx:
+            return {tuple(row) for row in tx.connection.execute(sa.select(w.marks.c.seq, w.marks.c.words))}
+
+    before = {seq for seq, _ in told()}
+    now = time.time_ns()
+    names = ["not of erin alone", "erin"]
+    assert (
+        retention.erase_person(world.store, world.trust, KEYS["erin"], "erin", names[:1], "T", "asked", now).payloads
+        == 1
+    )
+    assert told() == set()  # until it is derived anew
+    follower.catch_up()
+    assert {seq for seq, _ in told()} == before and not any("erin alone" in words for _, words in told())
+    over = int(time.time()) + DEFAULT_S + 60
+    assert retention.apply(world.store, Configuration(), over, "night").payloads == len(held(world)) + 23
+    assert told() == set() or not any("erin" in words for _, words in told())
 
 
 def test_the_configuration_keeps_to_its_floor() -> None:

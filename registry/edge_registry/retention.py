@@ -25,6 +25,7 @@ from .catalogue.entering import keep
 from .catalogue.statements import ERASURE, Trust, opened, sign
 from .configuration import DAY_S, Configuration
 from .store import Store, Transaction
+from .web import tables as w
 
 ROWS = 2000  #: that one transaction looks at
 KEPT = frozenset({ROTATED})  #: without their payloads no signature behind them could be checked
@@ -110,6 +111,7 @@ def delete(
             _write_down(tx, now_s, who, "deletion", log, first, last, 0, "refused", f"{reason}: {words}")
         else:
             _erase(tx, log, [row.seq for row in rows])
+            _forget(tx, log, [row.seq for row in rows], anew=True)
             _write_down(tx, now_s, who, "deletion", log, first, last, len(rows), "done", reason)
     if early:
         raise ConfigError(
@@ -163,6 +165,7 @@ def erase_person(
                 ]
                 if found:
                     _erase(tx, log, found)
+                    _forget(tx, log, found, anew=True)
                     words = f"{ticket}: statement {statement.digest[:16]}"
                     _write_down(tx, now_s, person, "person", log, found[0], found[-1], len(found), "done", words)
             total += len(found)
@@ -216,6 +219,7 @@ def _held(tx: Transaction, log: int, start: int, end: int) -> Sequence[Any]:
 def _past(tx: Transaction, log: int, start: int, end: int, ends: dict[str, int]) -> list[int]:
     found = [row.seq for row in _held(tx, log, start, end) if row.seq < ends.get(row.type, 0)]
     _erase(tx, log, found)
+    _forget(tx, log, found, anew=False)
     return found
 
 
@@ -226,6 +230,23 @@ def _erase(tx: Transaction, log: int, sequences: Sequence[int]) -> None:
         for table in (t.events, t.alerts):
             where = (table.c.log == log, table.c.seq.in_(some))
             tx.connection.execute(sa.update(table).where(*where).values(salt=None, payload=None))
+
+
+def _forget(tx: Transaction, log: int, sequences: Sequence[int], *, anew: bool) -> None:
+    """Take away what the pages wrote down of records, words of payloads among it. ``anew``: of all of the log, which the pages'
+    follower then reads once more."""
+    there = set(sa.inspect(tx.connection).get_table_names())
+    if not sequences or w.marks.name not in there:
+        return
+    if anew:
+        for table in (w.logs, w.missions, w.spans, w.marks):
+            tx.connection.execute(sa.delete(table).where(table.c.log == log))
+        return
+    for place in range(0, len(sequences), 500):
+        some = sequences[place : place + 500]
+        tx.connection.execute(sa.delete(w.marks).where(w.marks.c.log == log, w.marks.c.seq.in_(some)))
+        of_them = w.spans.c.seq.in_(some) | w.spans.c.end_seq.in_(some)
+        tx.connection.execute(sa.delete(w.spans).where(w.spans.c.log == log, of_them))
 
 
 def _write_down(

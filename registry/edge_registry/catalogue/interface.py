@@ -6,7 +6,7 @@ shapes of ``documents.py``; every error is ``{"error": {"code": …, "message": 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypedDict
@@ -41,7 +41,7 @@ _json = msgspec.json.Encoder()
 
 
 class ErrorDocument(TypedDict):
-    """Why there is no answer: ``code`` is ``not_found``, ``bad_request`` or ``damaged``."""
+    """Why there is no answer: ``code`` is ``not_found``, ``bad_request``, ``damaged``, or what kept one out."""
 
     code: str
     message: str
@@ -147,6 +147,11 @@ class Endpoint:
     read: Callable[[Catalogue, Any], Any]
 
     @property
+    def route(self) -> str:
+        """The path as routes have it: a robot's name may have slashes in it."""
+        return self.path.replace("{robot}", "{robot:path}")
+
+    @property
     def says(self) -> str:
         """What it is, for the OpenAPI document."""
         return str(self.read.__doc__).split("\n", maxsplit=1)[0]
@@ -226,10 +231,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("/items/{ref}/lineage", "lineage", Ref, d.LineageDocument, _lineage),
     Endpoint("/statements/{digest}", "statement", ByDigest, d.StatementDocument, _statement),
     Endpoint("/robots", "robots", Nothing, list[d.ActiveDocument], _robots),
-    Endpoint("/robots/{robot}", "robot", Robot, RobotDocument, _robot),
     Endpoint(
         "/robots/{robot}/records/{log}/{sequence}/lineage", "record_lineage", Place, d.LineageDocument, _event_lineage
     ),
+    Endpoint("/robots/{robot}", "robot", Robot, RobotDocument, _robot),
     Endpoint("/exceptions", "exceptions", Open, list[d.ExceptionDocument], _exceptions),
     Endpoint("/exceptions/{number}", "exception", ById, d.ExceptionDocument, _exception),
 )
@@ -243,7 +248,7 @@ def routes(reading: Callable[[], AbstractContextManager[Catalogue]], base: str =
         return Response(document, media_type="application/json")
 
     found = [Route("/openapi.json", description, methods=["GET"], name="openapi")]
-    return [*found, *(Route(one.path, _handler(one, reading), methods=["GET"], name=one.name) for one in ENDPOINTS)]
+    return [*found, *(Route(one.route, _handler(one, reading), methods=["GET"], name=one.name) for one in ENDPOINTS)]
 
 
 def openapi(base: str = "/api/v1") -> dict[str, Any]:
@@ -293,28 +298,32 @@ def _parameters(one: Endpoint, shape: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _handler(one: Endpoint, reading: Callable[[], AbstractContextManager[Catalogue]]) -> Any:
-    def answer(asked: dict[str, str]) -> Response:
-        try:
-            wanted = msgspec.convert(_plain(asked), one.asks, strict=False)
-        except (msgspec.ValidationError, ValueError) as error:
-            return _failure(400, "bad_request", str(error))
-        try:
-            with reading() as catalogue:
-                found = one.read(catalogue, wanted)
-        except UsageError as error:
-            return _failure(404, "not_found", str(error))
-        except EdgeMonitorError as error:  # what is held does not verify: that is an answer, and no accident
-            return _failure(404, "damaged", str(error))
-        return Response(_json.encode(found), media_type="application/json")
+def answer(
+    one: Endpoint, asked: Mapping[str, str], reading: Callable[[], AbstractContextManager[Catalogue]]
+) -> Response:
+    """The answer of an endpoint to parameters as they came, of path and query together."""
+    try:
+        wanted = msgspec.convert(_plain(asked), one.asks, strict=False)
+    except (msgspec.ValidationError, ValueError) as error:
+        return failure(400, "bad_request", str(error))
+    try:
+        with reading() as catalogue:
+            found = one.read(catalogue, wanted)
+    except UsageError as error:
+        return failure(404, "not_found", str(error))
+    except EdgeMonitorError as error:  # what is held does not verify: that is an answer, and no accident
+        return failure(404, "damaged", str(error))
+    return Response(_json.encode(found), media_type="application/json")
 
+
+def _handler(one: Endpoint, reading: Callable[[], AbstractContextManager[Catalogue]]) -> Any:
     async def handle(request: Request) -> Response:
-        return await run_in_threadpool(answer, {**request.query_params, **request.path_params})
+        return await run_in_threadpool(answer, one, {**request.query_params, **request.path_params}, reading)
 
     return handle
 
 
-def _plain(asked: dict[str, str]) -> dict[str, str]:
+def _plain(asked: Mapping[str, str]) -> Mapping[str, str]:
     """Parameters as they can be asked for. Raises ``ValueError`` for characters that no name here has."""
     for name, value in asked.items():
         if "\0" in value or not value.isprintable():
@@ -322,6 +331,7 @@ def _plain(asked: dict[str, str]) -> dict[str, str]:
     return asked
 
 
-def _failure(status: int, code: str, message: str) -> Response:
+def failure(status: int, code: str, message: str) -> Response:
+    """An error as all of them look."""
     document: FailureDocument = {"error": {"code": code, "message": message[:500]}}
     return Response(_json.encode(document), status, media_type="application/json")

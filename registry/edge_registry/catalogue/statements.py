@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -201,6 +201,21 @@ class Trust:
                 if named:
                     result = "signature"
         return result
+
+
+class TrustNow:
+    """Trust by a people file that may change, as it is when asked; who signed what is kept while it stays as it is."""
+
+    def __init__(self, people: Callable[[], People | None]) -> None:
+        self._people = people
+        self._known = Trust(None)
+
+    def __call__(self) -> Trust:
+        """Whom to trust now."""
+        people = self._people()
+        if people is not self._known.people:
+            self._known = Trust(people)
+        return self._known
 
 
 def _keys(people: People) -> list[tuple[Person, int, PersonKey]]:

@@ -12,7 +12,7 @@ from edge_monitor.people import People
 
 from ..configuration import Configuration
 from ..store import Store
-from .statements import Trust
+from .statements import TrustNow
 from .watch import Watch
 
 EVERY_S = 1.0  #: between two looks whether there is anything new
@@ -32,9 +32,7 @@ class Watching:
         configuration: Configuration,
         tell: Callable[[str], None],
     ) -> None:
-        self._watch = Watch(store, self._trust, owner=configuration.owner, deadline_s=configuration.deadline_s)
-        self._people = people
-        self._known = Trust(None)
+        self._watch = Watch(store, TrustNow(people), owner=configuration.owner, deadline_s=configuration.deadline_s)
         self._tell = tell
         self._done = threading.Event()
         self._thread = threading.Thread(target=self.run, name="watch", daemon=True)
@@ -62,10 +60,3 @@ class Watching:
                 self._tell(f"exceptions are not looked for: {str(error).splitlines()[0]}; again in {RETRY_S:g} s")
                 wait = RETRY_S
             self._done.wait(wait)
-
-    def _trust(self) -> Trust:
-        """Who signed what is kept while the people file stays as it is."""
-        people = self._people()
-        if people is not self._known.people:
-            self._known = Trust(people)
-        return self._known

@@ -33,14 +33,15 @@ ADDRESSES = 4096  #: that are remembered
 #: What a permission lets one see or do; ``docs/registry.md`` explains them.
 PERMISSIONS = {
     "fleet": "fleet, missions and episodes", "records": "records with their payloads and bytes",
+    "catalogue": "models, data, envelopes, what people signed of them, exceptions",
     "packets": "evidence packets", "people": "people and keys", "audit": "the record of who read and changed what",
 }  # fmt: skip
 ROLES: dict[str, frozenset[str]] = {
-    "planner": frozenset({"fleet", "records"}),
-    "approver": frozenset({"fleet", "records"}),
+    "planner": frozenset({"fleet", "records", "catalogue"}),
+    "approver": frozenset({"fleet", "records", "catalogue"}),
     "operator": frozenset({"fleet"}),
-    "field_engineer": frozenset({"fleet", "records", "packets"}),
-    "assurance": frozenset({"fleet", "records", "packets", "people", "audit"}),
+    "field_engineer": frozenset({"fleet", "records", "packets", "catalogue"}),
+    "assurance": frozenset({"fleet", "records", "packets", "people", "audit", "catalogue"}),
     "key_admin": frozenset({"people", "audit"}),
 }
 
@@ -100,6 +101,22 @@ class Access:
             tx.connection.execute(sa.update(w.tokens).where(w.tokens.c.id == row.id).values(used_s=now))
             note(tx, now, person, "sign-in", "", "", address)
         return cookie
+
+    def bearer(self, header: str) -> Visitor | None:
+        """Whose token came along with a request (``Authorization: Bearer TOKEN``); None where it does not count."""
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() != "bearer" or len(token) > 200:
+            return None
+        now, digest = int(self.now()), hashlib.sha256(token.strip().encode("utf-8", "replace")).digest()
+        with self._store.read() as tx:
+            row = tx.connection.execute(sa.select(w.tokens).where(w.tokens.c.hash == digest)).first()
+        found = self._roles(row.person) if row is not None else None
+        if row is None or found is None or row.withdrawn_s is not None or now >= row.expires_s:
+            return None
+        if row.used_s is None or now - row.used_s >= TOUCH_S:
+            with self._store.begin() as tx:
+                tx.connection.execute(sa.update(w.tokens).where(w.tokens.c.id == row.id).values(used_s=now))
+        return Visitor(row.person, found[0], found[1], "", b"")
 
     def visitor(self, cookie: str) -> Visitor | None:
         """Whose session it is; None where it is over, or the person may no longer sign in."""

@@ -24,6 +24,8 @@ from starlette.routing import Route as StarletteRoute
 
 from edge_monitor.errors import EdgeMonitorError
 
+from ..catalogue.interface import failure
+from ..catalogue.statements import TrustNow
 from ..house import House
 from ..store import Store
 from . import shown
@@ -35,6 +37,7 @@ from .vocabulary import meaning
 BODY = 16 << 10  #: bytes that a form may have
 FIELDS = 50  #: and so many fields
 LARGEST = 1 << 62  #: number in a path
+PROGRAMS = "/api/"  #: where answers are for programs: JSON, whatever they are
 ANYONE, SIGNED_IN = "anyone", "signed in"  #: permissions that are none of a role
 SESSION, BEFORE = (
     "edge_registry_session",
@@ -52,6 +55,10 @@ HEADERS = {
     "referrer-policy": "same-origin", "cross-origin-opener-policy": "same-origin", "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()", "cache-control": "no-store",
 }  # fmt: skip
+
+
+#: What errors are called for programs, by status.
+_CODES = {400: "bad_request", 401: "sign_in", 403: "forbidden", 404: "not_found", 405: "not_allowed", 503: "busy"}
 
 
 class Refused(Exception):  # noqa: N818 (an answer, not a failure)
@@ -99,8 +106,10 @@ class Site:
     packets: Packets
     secure: bool = False
     environment: Environment = field(init=False)
+    trust: TrustNow = field(init=False)  #: what signatures of the catalogue are worth
 
     def __post_init__(self) -> None:
+        self.trust = TrustNow(self.people)
         self.environment = Environment(
             loader=PackageLoader("edge_registry.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
             lstrip_blocks=True,
@@ -166,6 +175,8 @@ def _answered(site: Site, page: Page, request: Request, form: dict[str, str]) ->
     visitor: Visitor | None = None
     try:
         visitor = site.access.visitor(request.cookies.get(SESSION, ""))
+        if visitor is None and asked.path.startswith(PROGRAMS):
+            visitor = site.access.bearer(request.headers.get("authorization", ""))
         if any(isinstance(part, int) and part >= LARGEST for part in asked.parts.values()):
             raise Refused(404, "There is nothing of that number.")
         if page.method == "POST":
@@ -175,7 +186,7 @@ def _answered(site: Site, page: Page, request: Request, form: dict[str, str]) ->
                 site, asked, visitor or Visitor("", "", frozenset(), request.cookies.get(BEFORE, ""), b"")
             )
         if visitor is None:
-            if page.method == "GET" and "as" not in asked.query:
+            if page.method == "GET" and "as" not in asked.query and not asked.path.startswith(PROGRAMS):
                 target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
                 return RedirectResponse(f"/sign-in?next={quote(target, safe='')}", 303)
             raise Refused(401, "Sign in first.", "/sign-in takes a token that the registry's keeper hands out.")
@@ -228,6 +239,8 @@ def _asked(site: Site, request: Request, form: dict[str, str] | None = None) -> 
 
 
 def _refusal(site: Site, asked: Asked, visitor: Visitor | None, refused: Refused) -> Response:
+    if asked.path.startswith(PROGRAMS):
+        return failure(refused.status, _CODES.get(refused.status, "failed"), f"{refused.words} {refused.how}".strip())
     if "as" in asked.query:
         return Response(
             f"{refused.words} {refused.how}".strip() + "\n", refused.status, media_type="text/plain; charset=utf-8"

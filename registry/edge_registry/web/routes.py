@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import account_pages as account
 from . import fleet_pages as fleet
+from . import interface_pages as programs
 from . import record_pages as record
 from .app import ANYONE, SIGNED_IN, Page
 
@@ -29,4 +30,6 @@ ROUTES = (
     Page("GET", "/packets/{number:int}/file", "packets", fleet.packet_file, "packet read"),
     Page("GET", "/people", "people", account.show_people),
     Page("GET", "/audit", "audit", account.show_audit),
+    Page("GET", f"{programs.BASE}/openapi.json", SIGNED_IN, programs.description),
+    *(Page("GET", path, "catalogue", handler) for path, handler in programs.PLACES),
 )
