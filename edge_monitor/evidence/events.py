@@ -13,6 +13,9 @@ from ..journal.records import MAX_PAYLOAD, MAX_RECORD, SALT_BYTES, Record, Sever
 
 ABSENT = 0xFFFFFFFF
 _LENGTH = struct.Struct(">I")
+_NO_PAYLOAD = _LENGTH.pack(ABSENT)
+_LARGEST = 8 + MAX_RECORD + SALT_BYTES + MAX_PAYLOAD  #: bytes of a row
+_READ = 4 << 20  #: bytes that are read at once
 _SEVERITIES = {one: one.name.lower() for one in Severity}
 _STATUSES = {one: one.name.lower() for one in WallStatus}
 _AS_IT_IS = frozenset((str, int, float, bool, type(None)))
@@ -31,34 +34,40 @@ def pack(row: Row) -> bytes:
     """A row as ``events.bin`` has it."""
     head = _LENGTH.pack(len(row.record)) + row.record
     if row.salt is None or row.payload is None:
-        return head + _LENGTH.pack(ABSENT)
+        return head + _NO_PAYLOAD
     return head + _LENGTH.pack(len(row.payload)) + row.salt + row.payload
 
 
 def unpack(stream: BinaryIO) -> Iterator[Row]:
     """The rows of a stream. Raises ``VerificationError`` where it is cut or a length can't be."""
-    while head := stream.read(4):
-        record = _exactly(stream, _size(head, MAX_RECORD))
-        head = stream.read(4)
-        if len(head) == 4 and _LENGTH.unpack(head)[0] == ABSENT:
+    data, place, salted = b"", 0, SALT_BYTES + 4
+    while True:
+        if len(data) - place < _LARGEST:
+            data, place = data[place:] + stream.read(_READ), 0
+            if not data:
+                return
+        size = _size(data, place, MAX_RECORD)
+        place += 4 + size
+        record = data[place - size : place]
+        if data[place : place + 4] == _NO_PAYLOAD:
+            place += 4
             yield Row(record, None, None)
             continue
-        size = _size(head, MAX_PAYLOAD)
-        salt = _exactly(stream, SALT_BYTES)
-        yield Row(record, salt, _exactly(stream, size))
+        size = _size(data, place, MAX_PAYLOAD)
+        place += salted + size
+        if place > len(data):
+            raise VerificationError("events_form: events.bin is cut")
+        yield Row(record, data[place - size - SALT_BYTES : place - size], data[place - size : place])
 
 
-def _size(head: bytes, most: int) -> int:
-    if len(head) != 4 or _LENGTH.unpack(head)[0] > most:
-        raise VerificationError("events_form: events.bin is cut, or says an impossible length")
-    return int(_LENGTH.unpack(head)[0])
-
-
-def _exactly(stream: BinaryIO, size: int) -> bytes:
-    data = stream.read(size)
-    if len(data) != size:
+def _size(data: bytes, place: int, most: int) -> int:
+    """The length that stands at a place of what was read, which holds the whole of a row unless the file ends within it."""
+    if len(data) - place < 4:
         raise VerificationError("events_form: events.bin is cut")
-    return data
+    size: int = _LENGTH.unpack_from(data, place)[0]
+    if size > most:
+        raise VerificationError("events_form: events.bin says an impossible length")
+    return size
 
 
 def line(record: Record, payload: dict[str, Any] | None) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ from ..people import People
 from . import archive, events, statement
 from .gaps import Gaps, in_words
 from .proof import Proof, checked, parse, receipt_sizes, receipted, root_after, tree_before
+
+LEAVES = 4096  #: leaf hashes that are gathered before the tree takes them
 
 #: Why a packet is refused. A test holds one refusal for each.
 REASONS: dict[str, str] = {
@@ -200,8 +203,10 @@ class _Verification:
         sizes, roots = receipt_sizes(proof), {}
         derived = self.packet.stream(f"{place}/events.ndjson")
         sequence = proof.first
+        log_id = _log_id(proof.origin)
+        leaves: list[bytes] = []
         for row in events.unpack(self.packet.stream(f"{place}/events.bin")):
-            record, payload = self._record(row, proof.origin)
+            record, payload = self._record(row, log_id)
             if record.sequence != sequence:
                 raise self._misplaced(place, sequence)
             if whole:
@@ -215,10 +220,14 @@ class _Verification:
                 )
             gaps.add(record, payload)
             self._seen(record)
-            tree.append(leaf_hash(row.record))
+            leaves.append(leaf_hash(row.record))
             sequence += 1
+            if sequence in sizes or len(leaves) == LEAVES:
+                tree.extend(leaves)
+                leaves.clear()
             if sequence in sizes:
                 roots[sequence] = tree.root()
+        tree.extend(leaves)
         if derived.read(1) or sequence != proof.end:
             raise VerificationError("derived: there are more or fewer records than the packet says")
         roots[proof.size] = root_after(proof, tree)
@@ -237,12 +246,12 @@ class _Verification:
                 return VerificationError(f"reordered: record {sequence} is not in its place")
         return VerificationError(f"dropped: record {sequence} is not there")
 
-    def _record(self, row: events.Row, origin: str) -> tuple[Record, dict[str, Any] | None]:
+    def _record(self, row: events.Row, log_id: bytes) -> tuple[Record, dict[str, Any] | None]:
         try:
             record = decode_record(row.record)
         except VerificationError as error:
             raise VerificationError(f"record: {error}") from None
-        if not origin.endswith(_uuid(record.log_id)):
+        if record.log_id != log_id:
             raise VerificationError(f"record: record {record.sequence} is of another log")
         sequence = record.sequence
         if row.salt is None or row.payload is None:
@@ -341,9 +350,14 @@ def _is_envelope(name: str) -> bool:
     return name.startswith("data/envelopes/") and name.endswith(".yaml") and len(name) == 15 + 64 + 5
 
 
-def _uuid(log_id: bytes) -> str:
-    text = log_id.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+def _log_id(origin: str) -> bytes:
+    """The log's id in an origin; empty, and so no record's, where it names none in its one form."""
+    text = origin.rpartition("/")[2]
+    try:
+        found = uuid.UUID(text)
+    except ValueError:
+        return b""
+    return found.bytes if str(found) == text else b""
 
 
 def tapes_of(packet: Path, folder: Path) -> Iterator[Path]:

@@ -160,7 +160,7 @@ def decode_payload(data: bytes) -> dict[str, Any]:
         raise VerificationError(f"payload of {len(data)} bytes is longer than {MAX_PAYLOAD}")
     try:
         payload: dict[str, Any] = msgspec.msgpack.decode(data)
-        if type(payload) is dict and _is_plain(payload, 0) and _encoder.encode(payload) == data:
+        if type(payload) is dict and _is_plain(payload) and _encoder.encode(payload) == data:
             return payload
         canonical = encode_payload(payload) == data
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UsageError, TypeError) as error:
@@ -180,25 +180,34 @@ def nfc(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
-def _is_plain(value: Any, depth: int) -> bool:
-    """Whether ``_plain`` leaves a decoded value as it is: it is asked of every payload that is read, and copies nothing."""
-    kind = type(value)
-    if kind is str:
-        return value.isascii() or unicodedata.is_normalized("NFC", value)
-    if kind is float:
-        return math.isfinite(value) and (value != 0.0 or math.copysign(1.0, value) > 0)
-    if kind in _SIMPLE:
-        return True
-    if depth > MAX_DEPTH:
-        return False
-    if kind is dict:
-        for key in value:
-            if type(key) is not str or not (key.isascii() or unicodedata.is_normalized("NFC", key)):
-                return False
-        value = value.values()
-    elif kind is not list:
-        return False
-    return all(type(item) in _SIMPLE or _is_plain(item, depth + 1) for item in value)
+def _is_plain(payload: dict[str, Any]) -> bool:
+    """Whether ``_plain`` leaves a decoded payload as it is: it is asked of every payload that is read, and copies nothing."""
+    level: list[Any] = [payload]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[Any] = []
+        for container in level:
+            items = container
+            if type(container) is dict:
+                for key in container:
+                    if type(key) is not str or not (key.isascii() or unicodedata.is_normalized("NFC", key)):
+                        return False
+                items = container.values()
+            for item in items:
+                kind = type(item)
+                if kind is str:
+                    if not (item.isascii() or unicodedata.is_normalized("NFC", item)):
+                        return False
+                elif kind is float:
+                    if not (math.isfinite(item) and (item != 0.0 or math.copysign(1.0, item) > 0)):
+                        return False
+                elif kind is dict or kind is list:
+                    below.append(item)
+                elif kind not in _SIMPLE:
+                    return False
+        if not below:
+            return True
+        level = below
+    return False
 
 
 def _plain(value: Any, depth: int) -> Any:

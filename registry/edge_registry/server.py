@@ -1,17 +1,18 @@
 """``Server``: the registry's sockets. One thread receives, one transaction takes what was received, and then it is answered.
 
-ZeroMQ takes from its peers in turn, so that one that floods is served as often as the others; what one sends ahead of its credit
-waits in its own queue. Nothing is answered that is not on the disk.
+What comes in waits in a queue of its peer's, and a turn takes a share of each: one that floods is served as the others are, and
+what exceeds its queue is not read but refused. Nothing is answered that is not on the disk.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 
 import sqlalchemy as sa
 import zmq
@@ -27,7 +28,13 @@ from .store import Robot, Store, Transaction
 from .zap import Gate
 
 TURN = 128  #: messages that one transaction takes, at most
-TURN_BYTES = 16 << 20
+SHARE, SHARES = 128 << 10, 16  #: bytes, and messages, that a peer has in a turn while there are others; one in any case
+ALONE = 2 << 20  #: bytes that it has while there are none
+ALONE_S = 5.0  #: since another was heard
+READ = 512  #: messages that are read between two turns
+QUEUE = 8 << 20  #: bytes of a peer that wait, at most: eight times its credit
+QUEUES = 256 << 20  #: bytes of all peers
+OVERHEAD = 256  #: bytes that a message takes beside its own
 PEERS = 4096  #: connections that are remembered
 MALFORMED = 8  #: messages that break the format before a peer is no longer listened to
 RETRY_S = 0.5  #: after the database failed
@@ -51,6 +58,10 @@ class _Peer:
     log_id: bytes = b""
     malformed: int = 0
     bundle: int = 0  #: version of the newest one that it holds, or was sent
+    queue: deque[tuple[wire.Uplink, int]] = field(default_factory=deque)  #: what waits, with its size
+    queued: int = 0  #: bytes that wait
+    heard: float = 0.0  #: on the monotonic clock
+    flooding: bool = False  #: its queue was full: nothing more is taken of it before it greets again
 
 
 @dataclass(slots=True)
@@ -71,7 +82,6 @@ class _Turn:
     """What came in one turn, in order: (peer's address, peer, message)."""
 
     items: list[tuple[bytes, _Peer, wire.Uplink]] = field(default_factory=list)
-    size: int = 0
 
 
 class Server:
@@ -97,6 +107,8 @@ class Server:
         self._context = zmq.Context()
         self._gate = Gate(self._context, store, curve)
         self._peers: OrderedDict[bytes, _Peer] = OrderedDict()
+        self._ready: deque[bytes] = deque()  # addresses of peers with something in their queues, whose turn it is first
+        self._queued = 0
         try:
             self._sync = self._bound(addresses.sync, b"sync", curve)
             self._enrol = self._bound(addresses.enrol, b"enrol", curve)
@@ -117,11 +129,12 @@ class Server:
         for socket in (self._sync, self._enrol, self._gate.socket):
             poller.register(socket, zmq.POLLIN)
         while not done():
-            found = dict(poller.poll(100))
+            found = dict(poller.poll(0 if self._ready else 100))
             self._gate.serve()
             self.counts.refused_keys = self._gate.refused
-            if self._sync in found:
-                self._turn()
+            if self._sync in found and self._queued < QUEUES:
+                self._receive()
+            self._turn()
             if self._enrol in found and self._now() >= self._next_enrolment:
                 self._next_enrolment = self._now() + ENROLMENTS_S
                 self._enrolment()
@@ -131,7 +144,7 @@ class Server:
         self._context.destroy(linger=200)
 
     def _turn(self) -> None:
-        turn = self._received()
+        turn = self._next_turn()
         if not turn.items:
             return
         try:
@@ -150,34 +163,80 @@ class Server:
             if isinstance(answer, wire.Refused):
                 peer = self._peers.get(address)
                 self._tell(f"{peer.robot if peer else '?'}: refused ({answer.code}): {answer.words}")
-            self._send(self._sync, address, answer)
+            sent = self._send(self._sync, address, answer)
+            if sent and isinstance(answer, wire.Bundle) and address in self._peers:
+                self._peers[address].bundle = answer.version
 
-    def _received(self) -> _Turn:
-        turn = _Turn()
-        while len(turn.items) < TURN and turn.size < TURN_BYTES:
+    def _receive(self) -> None:
+        """Read what has come, each message into its peer's queue."""
+        for _ in range(READ):
             try:
                 address, *frames = self._sync.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                break
+                return
             self.counts.messages += 1
             peer = self._peer(address.bytes, str(address.get("User-Id") if not frames else frames[-1].get("User-Id")))
             if peer.malformed >= MALFORMED:
                 continue
             body = frames[-1].bytes if len(frames) == 1 else b""
             self.counts.bytes += len(body)
-            turn.size += len(body)
             try:
-                turn.items.append((address.bytes, peer, wire.decode_uplink(body)))
+                self._queue(address.bytes, peer, wire.decode_uplink(body), len(body) + OVERHEAD)
             except VerificationError as error:
                 peer.malformed += 1
                 self._send(self._sync, address.bytes, wire.Refused("malformed", str(error)[:500]))
+
+    def _queue(self, address: bytes, peer: _Peer, message: wire.Uplink, size: int) -> None:
+        if isinstance(message, wire.Hello):
+            peer.flooding = False
+        if peer.flooding:
+            return
+        if peer.queued + size > QUEUE:
+            peer.flooding = True
+            self.counts.refused += 1
+            words = "more than its credit came of this device at once: it is not taken before the next hello"
+            self._tell(f"{peer.robot}: refused (busy): {words}")
+            self._send(self._sync, address, wire.Refused("busy", words))
+            return
+        if not peer.queue:
+            self._ready.append(address)
+        peer.queue.append((message, size))
+        peer.queued += size
+        self._queued += size
+
+    def _next_turn(self) -> _Turn:
+        """A share of each peer's queue, beginning with those that have waited longest."""
+        turn = _Turn()
+        share, most = (ALONE, TURN) if self._alone() else (SHARE, SHARES)
+        for _ in range(len(self._ready)):
+            address = self._ready.popleft()
+            peer = self._peers.get(address)
+            if peer is None:
+                continue  # forgotten, with what it had sent
+            taken, end = 0, min(TURN, len(turn.items) + most)
+            while peer.queue and (not taken or taken + peer.queue[0][1] <= share) and len(turn.items) < end:
+                message, size = peer.queue.popleft()
+                turn.items.append((address, peer, message))
+                taken += size
+            peer.queued -= taken
+            self._queued -= taken
+            if peer.queue:
+                self._ready.append(address)
+            if len(turn.items) == TURN:
+                break
         return turn
+
+    def _alone(self) -> bool:
+        """Whether one peer is all that was heard of late."""
+        others = islice(reversed(self._peers.values()), 1, 2)
+        return all(time.monotonic() - peer.heard > ALONE_S for peer in others)
 
     def _answers(self, tx: Transaction, turn: _Turn) -> Iterable[tuple[bytes, wire.Downlink]]:
         """Everything but batches in its place; the batches of a peer together at its last."""
         batches: dict[bytes, list[wire.Batch]] = {}
         known: dict[str, Robot | None] = {}
         given: list[Given] = []
+        told: set[bytes] = set()  # whom this turn tells of a bundle
         tx.lock_logs({peer.log_id for _, peer, _ in turn.items} | _greeted(turn))
         for address, peer, message in turn.items:
             if peer.robot not in known:
@@ -190,6 +249,10 @@ class Server:
             else:
                 for answer in self._other(tx, robot, peer, message):
                     yield address, answer
+                if isinstance(message, (wire.Hello, wire.Ping)) and address not in told:
+                    for bundle in self._newer(tx, peer):
+                        told.add(address)
+                        yield address, bundle
         for address, waiting in batches.items():
             peer = self._peers[address]
             robot = known[peer.robot]
@@ -206,7 +269,6 @@ class Server:
             if isinstance(answers[0], wire.Welcome):
                 peer.origin, peer.log_id = message.origin, uuid.UUID(message.origin.rpartition("/")[2]).bytes
                 peer.bundle = message.bundle
-                answers += self._newer(tx, peer)
             return answers
         if isinstance(message, wire.Alert):
             return self._ingest.alert(tx, robot, peer.log_id, message)
@@ -215,16 +277,15 @@ class Server:
         if isinstance(message, wire.BlobPart):
             return self._blobs.part(tx, robot, message)
         if isinstance(message, wire.Ping):
-            return [wire.Pong(int(self._now())), *self._newer(tx, peer)]
+            return [wire.Pong(int(self._now()))]
         return [wire.Refused("malformed", "enrolment has an address of its own")]
 
     def _newer(self, tx: Transaction, peer: _Peer) -> list[wire.Downlink]:
-        """The downlink bundle, where the device has an older one."""
+        """The downlink bundle, where the device has an older one: until one is on its way to it."""
         if not peer.log_id or tx.bundle_version() <= peer.bundle:
             return []
         newest = tx.bundle()
         assert newest is not None
-        peer.bundle = newest[0]
         return [wire.Bundle(*newest)]
 
     def _enrolment(self) -> None:
@@ -249,18 +310,22 @@ class Server:
     def _peer(self, address: bytes, robot: str) -> _Peer:
         peer = self._peers.get(address)
         if peer is None or peer.robot != robot:
+            self._queued -= peer.queued if peer is not None else 0
             peer = self._peers[address] = _Peer(robot)
             if len(self._peers) > PEERS:
-                self._peers.popitem(last=False)
+                self._queued -= self._peers.popitem(last=False)[1].queued
         self._peers.move_to_end(address)
+        peer.heard = time.monotonic()
         return peer
 
-    def _send(self, socket: zmq.Socket[bytes], address: bytes, answer: wire.Downlink) -> None:
-        """An answer that can't be sent now is lost: the device asks again."""
+    def _send(self, socket: zmq.Socket[bytes], address: bytes, answer: wire.Downlink) -> bool:
+        """An answer that can't be sent now is lost: the device asks again. Answers whether it is on its way."""
         try:
             socket.send_multipart([address, wire.encode(answer)], zmq.NOBLOCK)
         except zmq.ZMQError:
             self.counts.failures += 1
+            return False
+        return True
 
     def _bound(self, address: str, domain: bytes, curve: tuple[str, str]) -> zmq.Socket[bytes]:
         socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
