@@ -141,6 +141,21 @@ def keys_of(other: ModuleType) -> list[list[object]]:
     return [[other.parse_key(line, kind)] for line, kind in zip(lines, (b"\x01", b"\x01", b"\x04"), strict=True)]
 
 
+def people_of(other: ModuleType) -> list[tuple[str, str, object]]:
+    """Who may propose and approve, as the independent verifier has them."""
+    paula, anton = (other.parse_key(key.verifier.text(), b"\x01") for key in (PLANNER, APPROVER))
+    return [("planner", "paula", paula), ("approver", "paula", paula), ("approver", "anton", anton)]
+
+
+def refused(other: ModuleType, path: Path, *keys: object, **bounds: object) -> str:
+    """Why the independent verifier refuses a packet: its code and words; empty where it does not."""
+    try:
+        other.verify(path, *keys, **bounds)
+    except other.Failed as error:
+        return f"{error.code}: {error}"
+    return ""
+
+
 def second(other: ModuleType, path: Path) -> str:
     """What the independent verifier says."""
     try:

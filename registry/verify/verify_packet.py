@@ -2,10 +2,10 @@
 """A second, independent verifier of evidence packets: this file and Python's standard library, nothing else.
 
 Written from docs/evidence.md, docs/sync.md §1 and edge_monitor/journal/FORMAT.md, it shares no code with edge-monitor, so that one
-mistake can't hide in both. What envelopes say, who approved them, and decisions made again are left to
-`edge-monitor evidence verify`.
+mistake can't hide in both. What envelopes say, and decisions made again, are left to `edge-monitor evidence verify`.
 
     python3 verify_packet.py PACKET.zip --exporter NAME.pub --robot ROBOT.pub [--registry-key RECEIPTS.pub]
+        [--planner PERSON=PUB --approver PERSON=PUB]
 
 Exit codes: 0 VERIFIED, 1 INCOMPLETE, 5 FAILED, 2 wrong usage. Keys come to you another way than with the packet.
 """
@@ -20,6 +20,8 @@ import struct
 import sys
 import unicodedata
 import zipfile
+from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 
 # ---- Ed25519 (RFC 8032 §5.1), strict as libsodium is: canonical encodings, no key of low order -------------------------------
@@ -32,7 +34,20 @@ BASE_Y = 4 * pow(5, P - 2, P) % P
 
 
 class Failed(Exception):  # noqa: N818
-    """The packet does not hold."""
+    """The packet does not hold: in words, and as a code of docs/evidence.md §5."""
+
+    def __init__(self, words, code=""):
+        super().__init__(words)
+        self.code = code
+
+
+@contextmanager
+def within(code):
+    """What is read here and found to be in no form has this code, unless it has one of its own."""
+    try:
+        yield
+    except Failed as error:
+        raise Failed(str(error), error.code or code) from None
 
 
 def sha256(data):
@@ -399,11 +414,11 @@ class Packet:
         try:
             self.zip = zipfile.ZipFile(path)
         except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise Failed(f"no packet: {error}") from None
+            raise Failed(f"no packet: {error}", "zip_damaged") from None
         infos = self.zip.infolist()
         self.infos = {info.filename: info for info in infos}
         if len(infos) > 4096 or len(infos) != len(self.infos):
-            raise Failed("too many files, or a name twice")
+            raise Failed("too many files, or a name twice", "zip_names")
         for info in infos:
             name, path = info.filename, PurePosixPath(info.filename)
             plain = (
@@ -414,17 +429,17 @@ class Packet:
                 and not info.is_dir()
             )
             if not plain or path.is_absolute() or ".." in path.parts or str(path) != name:
-                raise Failed("a file's name leads elsewhere")
+                raise Failed("a file's name leads elsewhere", "zip_path")
             if info.flag_bits & 1 or info.compress_type not in (0, 8):
-                raise Failed("a file that is encrypted, or packed otherwise")
+                raise Failed("a file that is encrypted, or packed otherwise", "zip_form")
             if info.file_size > (1 << 30) + 200 * info.compress_size:
-                raise Failed("a zip bomb: a file that grows beyond its bounds")
+                raise Failed("a zip bomb: a file that grows beyond its bounds", "zip_bomb")
         if sum(info.file_size for info in infos) > 64 << 30:
-            raise Failed("a zip bomb: files that are too large, unpacked")
+            raise Failed("a zip bomb: files that are too large, unpacked", "zip_bomb")
 
     def chunks(self, name):
         if name not in self.infos:
-            raise Failed(f"{name[:80]} is missing")
+            raise Failed(f"{name[:80]} is missing", "file_missing")
         try:
             with self.zip.open(name) as stream:
                 while chunk := stream.read(1 << 20):
@@ -432,11 +447,11 @@ class Packet:
         except Failed:
             raise
         except Exception as error:  # whatever zipfile and zlib raise for what is no zip
-            raise Failed(f"{name[:80]} cannot be read: {error}") from None
+            raise Failed(f"{name[:80]} cannot be read: {error}", "zip_damaged") from None
 
     def read(self, name):
         if name in self.infos and self.infos[name].file_size > 64 << 20:
-            raise Failed(f"{name[:80]} is too large to be read as a whole")
+            raise Failed(f"{name[:80]} is too large to be read as a whole", "oversize")
         return b"".join(self.chunks(name))
 
 
@@ -451,13 +466,16 @@ def lines_of(chunks):
         yield rest
 
 
-def verify(path, exporters, robots, registries, known=None, revoked=None):
-    """(verdict, words). ``known``: sizes of logs by origin; ``revoked``: how many records of a robot still count."""
+def verify(path, exporters, robots, registries, known=None, revoked=None, people=None):
+    """(verdict, words). ``known``: sizes of logs by origin; ``revoked``: how many records of a robot still count; ``people``:
+    (role, person, key) of planners and approvers, None: approvals are not asked for."""
     packet = Packet(path)
-    envelope = object_of(packet.read("attest/packet.dsse.json"), "the envelope")
+    with within("malformed"):
+        envelope = object_of(packet.read("attest/packet.dsse.json"), "the envelope")
     if envelope.get("payloadType") != "application/vnd.in-toto+json":
-        raise Failed("the envelope's payload is of another type")
-    payload = b64(str(envelope.get("payload")))
+        raise Failed("the envelope's payload is of another type", "payload_type")
+    with within("malformed"):
+        payload = b64(str(envelope.get("payload")))
     kind = b"application/vnd.in-toto+json"
     message = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
     signatures = envelope.get("signatures")
@@ -466,26 +484,30 @@ def verify(path, exporters, robots, registries, known=None, revoked=None):
         or not 0 < len(signatures) <= 16
         or not all(isinstance(s, dict) for s in signatures)
     ):
-        raise Failed("no signatures")
-    if not any(ed25519(key[1], message, b64(str(s.get("sig")))) for s in signatures for key in exporters):
-        raise Failed("no key that was given for the exporter signed the packet")
-    statement = object_of(payload, "the statement")
+        raise Failed("no signatures", "malformed")
+    with within("malformed"):
+        signed = any(ed25519(key[1], message, b64(str(s.get("sig")))) for s in signatures for key in exporters)
+    if not signed:
+        raise Failed("no key that was given for the exporter signed the packet", "exporter_key")
+    with within("malformed"):
+        statement = object_of(payload, "the statement")
     if statement.get("_type") != "https://in-toto.io/Statement/v1":
-        raise Failed("the statement is of another type")
+        raise Failed("the statement is of another type", "statement_type")
     if statement.get("predicateType") != "https://edge-monitor.dev/evidence-packet/v1":
-        raise Failed("the statement is about something else")
+        raise Failed("the statement is about something else", "statement_type")
     files = files_of(statement)
     predicate = statement.get("predicate")
     check_files(packet, files)
-    gaps = object_of(packet.read("data/gaps.json"), "gaps.json").get("logs")
+    with within("derived"):
+        gaps = object_of(packet.read("data/gaps.json"), "gaps.json").get("logs")
     asked = (
         predicate.get("query", {}).get("logs")
         if isinstance(predicate, dict) and isinstance(predicate.get("query"), dict)
         else None
     )
     if not isinstance(gaps, list) or not isinstance(asked, list) or len(gaps) != len(asked) or not gaps:
-        raise Failed("statement and gaps.json are not about the same logs")
-    missing, count, tapes = [], 0, tape_heads(packet, files)
+        raise Failed("statement and gaps.json are not about the same logs", "derived")
+    missing, count, tapes, used = [], 0, tape_heads(packet, files), {}
     envelopes = {
         name[15:-5]
         for name in files
@@ -494,12 +516,14 @@ def verify(path, exporters, robots, registries, known=None, revoked=None):
     for number, (told, query) in enumerate(zip(gaps, asked)):
         bounds = known or {}, revoked or {}
         found, records = check_log(
-            packet, f"data/logs/{number}", told, query, robots, registries, envelopes, tapes, bounds
+            packet, f"data/logs/{number}", told, query, robots, registries, envelopes, tapes, bounds, used
         )
         missing += found
         count += records
     if predicate.get("counts") != {"records": count}:
-        raise Failed("the statement's counts are not those of the records")
+        raise Failed("the statement's counts are not those of the records", "derived")
+    for digest in sorted(envelopes if people is not None else ()):
+        check_approval(packet, digest, people, used.get(digest))
     return ("INCOMPLETE", missing) if missing else ("VERIFIED", [])
 
 
@@ -510,7 +534,7 @@ def files_of(statement):
         digest = subject.get("digest") if isinstance(subject, dict) else None
         found = digest.get("sha256") if isinstance(digest, dict) else None
         if not isinstance(found, str) or not isinstance(subject.get("name"), str) or subject["name"] in files:
-            raise Failed("a subject without name or SHA-256, or twice")
+            raise Failed("a subject without name or SHA-256, or twice", "malformed")
         files[subject["name"]] = found
     return files
 
@@ -518,21 +542,21 @@ def files_of(statement):
 def check_files(packet, files):
     there = set(packet.infos) - {"attest/packet.dsse.json"}
     if set(files) - there:
-        raise Failed("a file that was signed for is missing")
+        raise Failed("a file that was signed for is missing", "file_missing")
     if there - set(files):
-        raise Failed("a file is there that nobody signed for")
+        raise Failed("a file is there that nobody signed for", "file_unlisted")
     for name, digest in files.items():
         found = hashlib.sha256()
         for chunk in packet.chunks(name):
             found.update(chunk)
         if found.hexdigest() != digest:
-            raise Failed(f"{name[:80]} is not the file that was signed for")
+            raise Failed(f"{name[:80]} is not the file that was signed for", "file_changed")
     data = {name: digest for name, digest in files.items() if name.startswith("data/")}
     tags = {name: digest for name, digest in files.items() if name not in data and name != "tagmanifest-sha256.txt"}
     for name, expected in (("manifest-sha256.txt", data), ("tagmanifest-sha256.txt", tags)):
         lines = packet.read(name).decode("utf-8", "replace").splitlines()
         if {line[66:]: line[:64] for line in lines} != expected or len(lines) != len(expected):
-            raise Failed(f"{name} does not list what is there")
+            raise Failed(f"{name} does not list what is there", "bag")
 
 
 def tape_heads(packet, files):
@@ -540,13 +564,14 @@ def tape_heads(packet, files):
     for name, digest in files.items():
         if name.startswith("data/tapes/"):
             if name != f"data/tapes/{digest}.tape":
-                raise Failed("a black box that is not named after its content")
+                raise Failed("a black box that is not named after its content", "derived")
             heads.append(next(packet.chunks(name), b"")[:4096].hex())
     return heads
 
 
-def check_log(packet, place, told, query, robots, registries, envelopes, tapes, bounds):
-    proof = object_of(packet.read(f"{place}/proof.json"), "proof.json")
+def check_log(packet, place, told, query, robots, registries, envelopes, tapes, bounds, used):
+    with within("proof_form"):
+        proof = object_of(packet.read(f"{place}/proof.json"), "proof.json")
     try:
         origin, first, end, size = proof["origin"], proof["first"], proof["end"], proof["size"]
         left, right = [bytes.fromhex(text) for text in proof["left"]], proof["right"]
@@ -564,11 +589,11 @@ def check_log(packet, place, told, query, robots, registries, envelopes, tapes, 
     except (KeyError, TypeError, ValueError, AttributeError):
         fine = False
     if not fine:
-        raise Failed("proof.json is malformed, or does not cover its log")
+        raise Failed("proof.json is malformed, or does not cover its log", "proof_form")
     name = origin.rpartition("/")[0]
     own = [key for key in robots if key[0] == name]
     if not own:
-        raise Failed(f"no identity key of {name[:60]} was given")
+        raise Failed(f"no identity key of {name[:60]} was given", "robot_key")
     tree = Tree((level, digest) for (level, _), digest in zip(cover(0, first), left))
     state = Story(first)
     chain = Chain(origin, own)
@@ -576,44 +601,112 @@ def check_log(packet, place, told, query, robots, registries, envelopes, tapes, 
     lines = lines_of(packet.chunks(f"{place}/events.ndjson"))
     sequence, log_id = first, origin.rpartition("/")[2]
     for record, salt, payload in rows(packet.chunks(f"{place}/events.bin")):
-        fields = parse_record(record)
+        with within("record"):
+            fields = parse_record(record)
         if uuid(fields["log_id"]) != log_id:
-            raise Failed(f"record {fields['seq']} is of another log")
+            raise Failed(f"record {fields['seq']} is of another log", "record")
         if fields["seq"] != sequence:
-            raise Failed(misplaced(packet.chunks(f"{place}/events.bin"), sequence))
+            raise misplaced(packet.chunks(f"{place}/events.bin"), sequence)
         content = None
         if payload is not None:
             if sha256(b"edge-monitor payload v1\0" + salt + payload) != fields["commitment"]:
-                raise Failed(f"the payload of record {sequence} is not what it commits to")
-            content = decode(payload)
+                raise Failed(f"the payload of record {sequence} is not what it commits to", "payload")
+            with within("payload"):
+                content = decode(payload)
             if not isinstance(content, dict):
-                raise Failed(f"the payload of record {sequence} is no map")
+                raise Failed(f"the payload of record {sequence} is no map", "payload")
         if first == 0:
-            chain.follow(fields, content)
+            with within("key_chain"):
+                chain.follow(fields, content)
         check_line(next(lines, b""), fields, content)
         state.add(fields, content)
+        if fields["digests"][0] and fields["wall_ns"] > 0:
+            used.setdefault(fields["digests"][0].hex(), fields["wall_ns"])
         tree.append(0, sha256(b"\0" + record))
         sequence += 1
         if sequence in wanted:
             roots[sequence] = tree.root()
     if sequence != end or next(lines, None) is not None:
-        raise Failed("more or fewer records than the packet says")
+        raise Failed("more or fewer records than the packet says", "derived")
     whole = Loose([*tree.parts, *((level, digest) for (level, _), digest in zip(places, edge))])
     roots[size] = whole.fold([*cover(0, end), *places])
     check_checkpoint(proof, own, roots[size])
     covered = receipts(proof, roots, registries)
     if size < bounds[0].get(origin, 0):
-        raise Failed("the packet is older than what is known of the log: an old one is replayed")
+        raise Failed("the packet is older than what is known of the log: an old one is replayed", "older")
     if name in bounds[1] and end > min(bounds[1][name], covered):
-        raise Failed("the robot's key is revoked, and the records are beyond what still counts")
+        raise Failed("the robot's key is revoked, and the records are beyond what still counts", "revoked_key")
     return state.gaps(told, query, proof, covered, envelopes, tapes, bool(registries)), end - first
 
 
+def check_approval(packet, digest, people, used):
+    """An envelope that was active from ``used`` on (ns since 1970) is the file that one person proposed and another approved before."""
+    place = f"data/envelopes/{digest}.yaml"
+    file = hashlib.sha256()
+    for chunk in packet.chunks(place):
+        file.update(chunk)
+    if used is None:
+        return
+    if place + ".approval" not in packet.infos:
+        raise Failed(f"envelope {digest[:16]} was active and has no approval", "envelope_unapproved")
+    with within("envelope_unapproved"):
+        try:
+            parts = packet.read(place + ".approval").decode().split("\n\n")
+        except UnicodeDecodeError:
+            parts = []
+        if len(parts) != 4:
+            raise Failed(f"envelope {digest[:16]} was proposed only, or its approval is none")
+        notes = f"{parts[0]}\n\n{parts[1]}\n", f"{parts[2]}\n\n{parts[3]}"
+        proposal = stated(notes[0], "proposal", ("envelope", "version", "digest", "file", "proposer", "time"))
+        consent = stated(notes[1], "approval", ("proposal", "approver", "ticket", "time", "expires"))
+        if (proposal["digest"], proposal["file"]) != (digest, file.hexdigest()):
+            raise Failed("an envelope is not the file that was proposed", "envelope_digest")
+        if consent["proposal"] != hashlib.sha256(notes[0].encode()).hexdigest():
+            raise Failed("the approval is of another proposal")
+        if consent["approver"] == proposal["proposer"]:
+            raise Failed("an envelope was approved by who proposed it", "self_approval")
+        for role, words, note, said in (
+            ("planner", "proposer", notes[0], proposal),
+            ("approver", "approver", notes[1], consent),
+        ):
+            keys = [key for kind, person, key in people if (kind, person) == (role, said[words])]
+            if not keys or not open_note(note, keys)[1]:
+                raise Failed(f"no {role} that was given signed for envelope {digest[:16]}")
+        if moment(consent["time"]) > used:
+            raise Failed("an envelope was approved after it was used", "envelope_late")
+        if moment(proposal["time"]) > moment(consent["time"]) + 300 * 10**9 or moment(consent["expires"]) <= used:
+            raise Failed("an approval that was over, or older than its proposal, when the envelope was used")
+
+
+def stated(note, kind, names):
+    """What a statement of an approval file says, by the first word of each line (docs/approval.md); ``reason`` may stand in it."""
+    lines = split_note(note)[0].split("\n")
+    said = dict(line.partition(" ")[::2] for line in lines[1:-1])
+    if (
+        lines[0] != f"edge-monitor envelope {kind} v1"
+        or set(said) - {"reason"} != set(names)
+        or len(said) != len(lines) - 2
+    ):
+        raise Failed(f"an {kind} that is in no form")
+    return said
+
+
+def moment(text):
+    """Ns since 1970 of a time in UTC."""
+    try:
+        found = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    except ValueError:
+        raise Failed(f"a time that is none: {text[:40]}") from None
+    return int(found.timestamp()) * 10**9
+
+
 def misplaced(chunks, sequence):
-    """In words: whether a record that is not in its place is elsewhere, or nowhere."""
-    if any(parse_record(record)["seq"] == sequence for record, _, _ in rows(chunks)):
-        return f"records are reordered: {sequence} is not in its place"
-    return f"record {sequence} was dropped"
+    """Why a record is not in its place: it is elsewhere, or nowhere."""
+    with within("record"):
+        elsewhere = any(parse_record(record)["seq"] == sequence for record, _, _ in rows(chunks))
+    if elsewhere:
+        return Failed(f"records are reordered: {sequence} is not in its place", "reordered")
+    return Failed(f"record {sequence} was dropped", "dropped")
 
 
 def check_checkpoint(proof, own, root):
@@ -621,18 +714,24 @@ def check_checkpoint(proof, own, root):
     if proof["epoch"]:
         keys = []
         for note in proof["certificates"]:
-            epoch, key, signed, origin, place = certificate(note, own)
+            with within("key_chain"):
+                epoch, key, signed, origin, place = certificate(note, own)
             if epoch == proof["epoch"]:
                 if not signed or origin != proof["origin"] or place >= proof["size"]:
-                    raise Failed("the certificate of the epoch key does not hold")
+                    raise Failed("the certificate of the epoch key does not hold", "key_chain")
                 keys = [key]
                 break
-    text, signed = open_note(proof["checkpoint"], keys)
-    origin, size, found = parse_checkpoint(text)
-    if not signed or (origin, size) != (proof["origin"], proof["size"]):
-        raise Failed("the checkpoint is not signed by the key of its place, or is of another log")
+        else:
+            raise Failed(f"the certificate of key epoch {proof['epoch']} is missing", "key_chain")
+    with within("checkpoint"):
+        text, signed = open_note(proof["checkpoint"], keys)
+        origin, size, found = parse_checkpoint(text)
+    if not signed:
+        raise Failed("the checkpoint is not signed by the key of its place", "checkpoint_key")
+    if (origin, size) != (proof["origin"], proof["size"]):
+        raise Failed("the checkpoint is of another log or size", "checkpoint")
     if found != root:
-        raise Failed("the records do not lead to the signed root")
+        raise Failed("the records do not lead to the signed root", "root")
 
 
 def certificate(note, own):
@@ -655,16 +754,16 @@ class Chain:
     def follow(self, record, payload):
         if record["key_epoch"] != self.open:
             if record["key_epoch"]:
-                raise Failed(f"record {record['seq']} is of a key epoch that is not in force")
+                raise Failed(f"record {record['seq']} is of a key epoch that is not in force", "key_chain")
             self.open = 0
         if record["type"] != "key.rotated":
             return
         note = payload.get("certificate") if payload else None
         if not isinstance(note, str):
-            raise Failed("a key.rotated record without its certificate")
+            raise Failed("a key.rotated record without its certificate", "key_chain")
         epoch, _, signed, origin, place = certificate(note, self.own)
         if not signed or (origin, place, epoch) != (self.origin, record["seq"], self.last + 1):
-            raise Failed("a certificate that is not for its place")
+            raise Failed("a certificate that is not for its place", "key_chain")
         self.last = self.open = epoch
 
 
@@ -682,9 +781,10 @@ def receipts(proof, roots, registries):
             time = int.from_bytes(mine[0][4:12], "big")
             if not ed25519(public, f"cosignature/v1\ntime {time}\n{text}".encode(), mine[0][12:]):
                 continue
-            origin, size, root = parse_checkpoint(text)
+            with within("receipt"):
+                origin, size, root = parse_checkpoint(text)
             if origin != proof["origin"] or roots.get(size, root) != root:
-                raise Failed("a receipt is over another history")
+                raise Failed("a receipt is over another history", "receipt")
             if size in roots:
                 covered = max(covered, size)
     return covered
@@ -706,7 +806,7 @@ def rows(chunks):
         while len(data) - place < count:
             chunk = next(chunks, None)
             if chunk is None:
-                raise Failed("events.bin is cut")
+                raise Failed("events.bin is cut", "events_form")
             data, place = data[place:] + chunk, 0
         place += count
         return data[place - count : place]
@@ -718,14 +818,14 @@ def rows(chunks):
                 return
         length = int.from_bytes(take(4), "big")
         if length > 65535:
-            raise Failed("events.bin says an impossible length")
+            raise Failed("events.bin says an impossible length", "events_form")
         record = take(length)
         length = int.from_bytes(take(4), "big")
         if length == 0xFFFFFFFF:
             yield record, None, None
             continue
         if length > 1 << 20:
-            raise Failed("events.bin says an impossible length")
+            raise Failed("events.bin says an impossible length", "events_form")
         salt = take(32)
         yield record, salt, take(length)
 
@@ -743,7 +843,7 @@ def check_line(line, r, payload):
     except (ValueError, RecursionError):
         same = False
     if not same:
-        raise Failed(f"events.ndjson says something else of record {r['seq']} than its bytes")
+        raise Failed(f"events.ndjson says something else of record {r['seq']} than its bytes", "derived")
 
 
 class Story:
@@ -796,14 +896,14 @@ class Story:
         if query != {"origin": proof["origin"], "first": proof["first"], "end": proof["end"]} or not isinstance(
             told, dict
         ):
-            raise Failed("the statement's query is not what the packet holds")
+            raise Failed("the statement's query is not what the packet holds", "derived")
         without = told.get("tapes")
         absent = [boot for boot in self.boots if not any(boot in head for head in tapes)]
         if without != absent:
-            raise Failed("gaps.json does not list the black boxes that are missing")
+            raise Failed("gaps.json does not list the black boxes that are missing", "derived")
         claimed = max([size_of(note) for note in proof["receipts"]] + [0])
         if self.document(proof["size"], claimed, envelopes, without) != told:
-            raise Failed("gaps.json is not what the records say is missing")
+            raise Failed("gaps.json is not what the records say is missing", "derived")
         found = self.document(proof["size"], covered if asked else claimed, envelopes, without)
         kinds = ("unreceipted", "erased", "unclean", "silences", "lost", "envelopes", "tapes")
         return [f"{kind}: {found[kind]}" for kind in kinds if found[kind]]
@@ -827,19 +927,28 @@ def main(arguments=None):
     parser.add_argument("--registry-key", action="append", default=[], type=Path, metavar="PUB")
     parser.add_argument("--known", action="append", default=[], type=sized, metavar="ORIGIN=SIZE")
     parser.add_argument("--revoked", action="append", default=[], type=sized, metavar="ROBOT=SIZE")
+    for role in ("planner", "approver"):
+        parser.add_argument(
+            f"--{role}", action="append", default=[], metavar="PERSON=PUB", help="approvals are asked for then"
+        )
     options = parser.parse_args(arguments)
     try:
         keys = [
             [parse_key(path.read_text(), kind) for path in paths]
             for paths, kind in ((options.exporter, b"\x01"), (options.robot, b"\x01"), (options.registry_key, b"\x04"))
         ]
+        people = [
+            (role, person, parse_key(Path(path).read_text(), b"\x01"))
+            for role, said in (("planner", options.planner), ("approver", options.approver))
+            for person, _, path in (one.partition("=") for one in said)
+        ]
     except (OSError, Failed, UnicodeDecodeError) as error:
         print(f"verify_packet: {error}", file=sys.stderr)
         return 2
     try:
-        verdict, words = verify(options.packet, *keys, dict(options.known), dict(options.revoked))
+        verdict, words = verify(options.packet, *keys, dict(options.known), dict(options.revoked), people or None)
     except Failed as error:
-        verdict, words = "FAILED", [str(error)]
+        verdict, words = "FAILED", [f"{error.code}: {error}"]
     print(verdict)
     for line in words:
         print(f"  {line}")
