@@ -53,6 +53,7 @@ TABLE: dict[tuple[str, str], tuple[set[str], str]] = {
     ("GET", "/logs/{log}/records/{seq:int}"): (SEES_RECORDS, "/logs/LOG/records/6"),
     ("GET", "/logs/{log}/records/{seq:int}/bytes"): (SEES_RECORDS, "/logs/LOG/records/6/bytes"),
     ("GET", "/logs/{log}/records/{seq:int}/proof"): (SEES_RECORDS, "/logs/LOG/records/6/proof"),
+    ("GET", "/tail"): (SEES_RECORDS, "/tail"),
     ("GET", "/packets"): (EXPORTS, "/packets"),
     ("POST", "/packets"): (EXPORTS, "/packets"),
     ("GET", "/packets/{number:int}"): (EXPORTS, "/packets/1"),

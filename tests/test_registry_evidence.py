@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from evidence_case import independent
+from evidence_case import IDENTITY as EVIDENCE_IDENTITY
+from evidence_case import independent, made
 from test_registry_ingest import IDENTITY, REGISTRY, Link, write
 
 from edge_monitor.errors import UsageError
@@ -18,7 +19,7 @@ from edge_monitor.journal.keys import SigningKey
 from edge_registry.cli import group
 from edge_registry.evidence import LogSource, chosen
 from edge_registry.house import open_house
-from edge_registry.store import Store
+from edge_registry.store import Robot, Store
 
 EXPORTER = SigningKey("assessor", bytes([3]) * 32)
 TRUST = Trust([EXPORTER.verifier], [IDENTITY.verifier], [cosigner_of(REGISTRY)])
@@ -105,3 +106,38 @@ def test_the_command_exports(link: Link, database: str, tmp_path: Path) -> None:
     assert not verify(out, TRUST).failures
     wrong = CliRunner().invoke(group, [*arguments, "--envelope", "x=y"])
     assert isinstance(wrong.exception, UsageError)
+
+
+def test_an_envelope_is_attached_by_its_digest(database: str, tmp_path: Path) -> None:
+    """``--envelope DIGEST=FILE`` takes an envelope along with the approval beside it: what was missing without is there, and a
+    verifier holds it against its digest and the people it trusts."""
+    case = made(tmp_path)
+    house = open_house(tmp_path / "house", database, make="registry")
+    store = house.store()
+    with store.begin() as tx:
+        tx.enrol("robot", EVIDENCE_IDENTITY.verifier, "x" * 40, 0)
+    link = Link(store, case.journal)
+    link.robot = Robot("robot", EVIDENCE_IDENTITY.verifier, "x" * 40, "active")
+    link.hello()
+    link.sync()
+    store.close()
+    ((digest, (envelope, approval)),) = case.attached.envelopes.items()
+    assert approval is not None
+    (tmp_path / "kept.yaml").write_bytes(envelope)
+    (tmp_path / "kept.approval").write_bytes(approval)
+    (tmp_path / "assessor.key").write_text(EXPORTER.text())
+    (tmp_path / "assessor.key").chmod(0o600)
+    arguments = ["evidence", "export", "--dir", str(tmp_path / "house"), "--database", database, "--robot", "robot"]
+    arguments += ["--key", str(tmp_path / "assessor.key")]
+    trust = Trust([EXPORTER.verifier], [EVIDENCE_IDENTITY.verifier], [cosigner_of(REGISTRY)], case.trust.people)
+    bare, whole, wrong = (tmp_path / f"{name}.zip" for name in ("bare", "whole", "wrong"))
+    said = CliRunner().invoke(group, [*arguments, "--out", str(bare)], catch_exceptions=False).output
+    assert f"missing: the envelope {digest[:16]}" in said
+    assert any(digest[:16] in words for words in verify(bare, trust).missing)
+    option = f"--envelope={digest}={tmp_path / 'kept.yaml'}"
+    said = CliRunner().invoke(group, [*arguments, "--out", str(whole), option], catch_exceptions=False).output
+    assert "missing: the envelope" not in said
+    assert verify(whole, trust).word == "VERIFIED"
+    (tmp_path / "kept.yaml").write_bytes(envelope.replace(b"max: 2.0", b"max: 3.0"))
+    CliRunner().invoke(group, [*arguments, "--out", str(wrong), option], catch_exceptions=False)
+    assert [code for code, _ in verify(wrong, trust).failures] == ["envelope_digest"]

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pages_world import world
 
 from edge_monitor.errors import UsageError, VerificationError
 from edge_monitor.journal import Entry, Journal, Severity
@@ -197,3 +198,30 @@ def test_the_command_goes_on_from_a_cursor(tmp_path: Path, database: str) -> Non
     assert tail("--from", str(lines[49]["cursor"])) == lines[50:]
     assert tail("--robot", "robot-2") == [line for line in lines if line["robot"] == "robot-2"]
     assert tail("--from", "now") == []
+
+
+def test_over_http_it_is_the_same_tail(tmp_path: Path, database: str) -> None:
+    """Who may see records follows a registry over HTTP, piece by piece, and gets each line that the command prints, once;
+    a cursor that is none, or of another history, is refused with words.
+    """
+    here = world(tmp_path, database)
+    try:
+        client, cursor, body = here.client("assurance"), "0", b""
+        while True:
+            answer = client.get(f"/tail?from={cursor}")
+            assert (answer.status, answer.headers["content-type"]) == (200, "application/x-ndjson")
+            body += answer.body
+            cursor = answer.headers["x-cursor"]
+            if answer.headers["x-at-end"] == "yes":
+                break
+        tail, expected = Tail(here.store, Cursor()), b""
+        while not tail.at_end:
+            expected += b"".join(line.json() for line in tail.lines())
+        assert body == expected and len(body.splitlines()) > 20
+        assert client.get(f"/tail?from={cursor}").body == b"" == client.get("/tail?from=now").body
+        one = client.get("/tail?robot=plane").body.splitlines()
+        assert 0 < len(one) < len(body.splitlines()) and {json.loads(line)["robot"] for line in one} == {"plane"}
+        assert client.get("/tail?from=x").status == 400
+        assert client.get(f"/tail?from={cursor[:-1]}{'0' if cursor[-1] != '0' else '1'}").status == 409
+    finally:
+        here.serving.stop()

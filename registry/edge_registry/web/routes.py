@@ -6,6 +6,7 @@ from . import account_pages as account
 from . import fleet_pages as fleet
 from . import interface_pages as programs
 from . import record_pages as record
+from . import tail_pages as tail
 from .app import ANYONE, SIGNED_IN, Page
 
 ROUTES = (
@@ -24,6 +25,7 @@ ROUTES = (
     Page("GET", "/logs/{log}/records/{seq:int}", "records", record.show_record, "record read"),
     Page("GET", "/logs/{log}/records/{seq:int}/bytes", "records", record.record_bytes, "record read"),
     Page("GET", "/logs/{log}/records/{seq:int}/proof", "records", record.record_proof, "record read"),
+    Page("GET", "/tail", "records", tail.show_tail, "tail read"),
     Page("GET", "/packets", "packets", fleet.show_packets),
     Page("POST", "/packets", "packets", fleet.make_packet),
     Page("GET", "/packets/{number:int}", "packets", fleet.show_packet),
