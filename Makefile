@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml
 	$(PIP) --only-binary jsbsim --editable '.[dev,replay,sim]' || $(PIP) --editable '.[dev,replay]' # no JSBSim for this machine
 	@touch $(STAMP)
 
-demo: $(STAMP) ## Fly a mission against the monitor's process, accept a handover, prove it all; writes build/demo
+demo: $(STAMP) ## Fly a mission against the monitor's process, accept a handover, prove it all, see it in a browser; writes build/demo
 	@$(BIN)/python replay/scenarios/demo.py
 
 test: $(STAMP) lint ## Style, types, import rules and the whole test suite

@@ -15,8 +15,12 @@ from urllib.parse import quote, urlencode
 
 from edge_monitor.journal import Digests, Entry, Journal, Severity
 from edge_monitor.journal.keys import SigningKey
+from edge_monitor.people import load as load_people
 from edge_monitor.sync import wire
 from edge_monitor.sync.outbox import Outbox
+from edge_registry.catalogue.entering import Link, Registration, take
+from edge_registry.catalogue.statements import Trust
+from edge_registry.catalogue.watch import Watch
 from edge_registry.house import House, open_house
 from edge_registry.ingest import Ingest
 from edge_registry.store import Store
@@ -32,6 +36,7 @@ HOSTILE = (
     "\r\nSet-Cookie: a=b../../etc/passwd\u202e"
 )
 HOSTILE_ROBOT = "a/../../etc/passwd"
+DATA, MODEL = "1" * 64, "2" * 64  #: digests of a data set and of the model that was trained on it
 
 
 def entry(kind: str, at: float, severity: Severity = Severity.NEGLIGIBLE, **how: Any) -> Entry:
@@ -220,7 +225,7 @@ class Client:
 
     def ask(self, method: str, path: str, form: Mapping[str, str] | None = None, **headers: str) -> Answer:
         """One request."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         sent = {"cookie": "; ".join(f"{k}={v}" for k, v in self.cookies.items())} if self.cookies else {}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         body = None
@@ -318,9 +323,23 @@ def world(
             tokens[role] = grant(tx, role, "test", 30, int(clock()))[1]
     found = World(house, pages.store, serving, tokens, folder, clock)
     if missions:
-        found.bring("plane", flight(), 1, Digests(envelope=bytes(range(32)), model=b"", monitor=b"0.1.0"))
+        found.bring("plane", flight(), 1, Digests(bytes(range(32)), bytes.fromhex(MODEL), b"0.1.0"))
         found.bring(HOSTILE_ROBOT, lies(), 2)
         with found.store.begin() as tx:
             tx.enrol("silent", SigningKey("silent", bytes([3]) * 32).verifier, "z" * 40, time.time_ns())
+        register(found)
     serving.start()
     return found
+
+
+def register(world: World) -> None:
+    """A data set and a model, registered by the planner; what robots use beyond that opens exceptions."""
+    trust, now = Trust(load_people(world.folder / "people.yaml")), time.time_ns()
+    planner = SigningKey("planner", bytes([100]) * 32)
+    with world.store.begin() as tx:
+        for one in (
+            Registration("dataset", "yard", "1", DATA, "planner", {"sources": HOSTILE}, ()),
+            Registration("model", "detector", "3", MODEL, "approver", {}, (Link("trained_on", "dataset", DATA),)),
+        ):
+            take(tx, one.signed("planner", planner, now), trust, now)
+    Watch(world.store, lambda: trust).run_to_end()

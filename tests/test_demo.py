@@ -19,10 +19,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from pages_world import Client
 
 from edge_monitor import envelope
 from edge_monitor.journal import load_verifier_key
 from edge_monitor.journal.verify import verify
+from edge_registry.house import open_house
+from edge_registry.web.serving import Serving, parse_address, site
 from edge_replay.replay import replay
 
 
@@ -184,6 +187,7 @@ def test_the_demo_runs(scenarios: Path, root: Path, tmp_path: Path) -> None:
     assert "those of survey_flight.events.json" in proofs
     assert re.search(r"\n(\d+) of \1 records receipted", proofs), "the registry has all of it"
     assert proofs.count("\nVERIFIED\n") == 2 and "events came out as they were recorded" in proofs
+    shown_in_a_browser(tmp_path / "demo/registry", printed, root)
     shown = re.search(r"<!-- output:demo -->\n(.*?)<!-- end -->", (root / "README.md").read_text("utf-8"), re.DOTALL)
     assert shown is not None
     known = {masked(line) for line in shown[1].splitlines()}
@@ -196,6 +200,31 @@ def test_the_demo_runs(scenarios: Path, root: Path, tmp_path: Path) -> None:
         if masked(line) not in known and not re.search("as fast as it goes|^DIFFERS|^The jour", line)
     ]
     assert anew == [], "the README shows another output: make docs"
+
+
+def shown_in_a_browser(registry: Path, printed: str, root: Path) -> None:
+    """The token that is printed opens the pages: fleet, mission, event with its bytes; and one click makes a verified packet."""
+    token = re.search(r"open http://127.0.0.1:8480/ and sign in with  (ert1\.\S+)\n", printed)
+    assert token is not None and f"$ edge-registry web --dir {os.path.relpath(registry, root)} --http" in printed
+    serving = Serving(site(open_house(registry), None), parse_address("127.0.0.1:*"))
+    serving.follower.catch_up()
+    serving.start()
+    try:
+        client = Client(int(serving.url.rstrip("/").rpartition(":")[2]))
+        assert client.sign_in(token[1]).status == 303
+        mission = re.search(r'href="(/logs/[0-9a-f-]+/missions/\d+)"', client.get("/fleet").text)
+        assert mission is not None
+        page = client.get(mission[1]).text
+        breach = re.search(r'<a href="([^"]+)"><svg[^>]*><title>airspeed_agrees, from \+92\.7 s', page)
+        assert breach is not None and "human asked by monitor" in page
+        record = client.get(breach[1]).text
+        assert "Proven: these bytes are in the log" in record and "000000" in record
+        form = dict(re.findall(r'name="(csrf|log|first|end)" value="([^"]*)"', page))
+        packet = client.ask("POST", "/packets", form)
+        assert packet.status == 303
+        assert "VERIFIED: everything holds, nothing is missing" in client.get(packet.headers["location"]).text
+    finally:
+        serving.stop()
 
 
 def test_ctrl_c_ends_the_demo_and_its_monitor(scenarios: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import time
 import zipfile
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from pages_world import HOSTILE_ROBOT, World, entry, flight, world
+from pages_world import DATA, HOSTILE_ROBOT, MODEL, World, entry, flight, world
 
 from edge_monitor.evidence.page import words
 from edge_monitor.evidence.verify import Trust, verify
@@ -64,7 +65,7 @@ def test_a_mission_tells_who_was_asked_who_was_in_control_and_what_limited_it(he
         held = spans(tx, log, one.first)
         told = marks(tx, log, one.first, one.end)
     assert more is None and one.ended == "clean" and one.seconds == 100 and one.risk == "medium"
-    assert (one.envelope, one.envelope_name, one.model) == (bytes(range(32)).hex(), "survey", "")
+    assert (one.envelope, one.envelope_name, one.model) == (bytes(range(32)).hex(), "survey", MODEL)
     assert one.counts == {
         "NO_GO": 2,
         "handover": 2,
@@ -307,6 +308,8 @@ def test_tables_come_as_csv_and_json(there: World) -> None:
         "/packets",
         "/people",
         "/audit",
+        "/catalogue",
+        "/exceptions",
     ):
         joint = "&" if "?" in path else "?"
         answers = [client.get(f"{path}{joint}as={kind}") for kind in ("csv", "json")]
@@ -340,6 +343,32 @@ def test_filters_stand_in_the_address_and_strange_ones_are_refused(there: World)
         ("/packets/99", 404),
         ("/nowhere", 404),
         (f"/logs/{log.upper()}/records", 404),
+    ):
+        assert client.get(path).status == status, path
+
+
+def test_an_event_leads_to_its_training_data_and_what_is_wrong_is_shown(there: World) -> None:
+    """From a record to the digest of the data; an unknown envelope and an unreleased model open exceptions, which are shown."""
+    client = there.client("planner")
+    lineage = client.get(f"/logs/{there.logs['plane']}/records/6/lineage").text
+    assert DATA in lineage and f'href="/catalogue/{DATA}"' in lineage and "trained on" in lineage
+    listed = client.get("/exceptions?robot=plane").text
+    assert "a robot uses what the catalogue does not have" in listed
+    assert "a robot uses a model that was not promoted to it" in listed
+    numbers = sorted({int(one) for one in re.findall(r'href="/exceptions/(\d+)"', listed)})
+    assert "Nothing yet. Assign or settle it" in client.get(f"/exceptions/{numbers[0]}").text
+    item = client.get(f"/catalogue/{MODEL}").text
+    assert "verified, signed by planner" in item and "not approved" in item
+    assert any(f'href="/exceptions/{number}"' in item for number in numbers)
+    assert "not in the catalogue" in client.get("/fleet").text
+    assert "every part verifies" not in client.get("/robots/plane").text
+    assert "yard" in client.get("/catalogue?kind=dataset&search=yard").text
+    assert "detector" not in client.get("/catalogue?kind=dataset").text
+    for path, status in (
+        ("/catalogue/" + "3" * 64, 404),
+        ("/catalogue/x", 404),
+        ("/catalogue?kind=x", 400),
+        ("/exceptions/999", 404),
     ):
         assert client.get(path).status == status, path
 

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
-from pages_world import HOSTILE_ROBOT, ROLES, Client, World, people_file, world
+from pages_world import DATA, HOSTILE_ROBOT, MODEL, ROLES, Client, World, people_file, world
 
 from edge_monitor.journal.keys import SigningKey
 from edge_registry.catalogue import tables as catalogue
@@ -49,6 +49,11 @@ TABLE: dict[tuple[str, str], tuple[set[str], str]] = {
     ("GET", "/missions"): (SEES_FLEET, "/missions"),
     ("GET", "/logs/{log}/missions/{first:int}"): (SEES_FLEET, "/logs/LOG/missions/0"),
     ("GET", "/episodes"): (SEES_FLEET, "/episodes"),
+    ("GET", "/catalogue"): (SEES_RECORDS, "/catalogue"),
+    ("GET", "/catalogue/{digest}"): (SEES_RECORDS, f"/catalogue/{MODEL}"),
+    ("GET", "/exceptions"): (SEES_RECORDS, "/exceptions"),
+    ("GET", "/exceptions/{number:int}"): (SEES_RECORDS, "/exceptions/1"),
+    ("GET", "/logs/{log}/records/{seq:int}/lineage"): (SEES_RECORDS, "/logs/LOG/records/6/lineage"),
     ("GET", "/logs/{log}/records"): (SEES_RECORDS, "/logs/LOG/records"),
     ("GET", "/logs/{log}/records/{seq:int}"): (SEES_RECORDS, "/logs/LOG/records/6"),
     ("GET", "/logs/{log}/records/{seq:int}/bytes"): (SEES_RECORDS, "/logs/LOG/records/6/bytes"),
@@ -155,7 +160,7 @@ def test_programs_are_answered_in_json_whatever_happens(here: World) -> None:
         assert answer.status == status and answer.headers["content-type"] == "application/json", path
         assert (status == 200) != ("error" in json.loads(answer.text)), path
     found = json.loads(client.get("/api/v1/exceptions?robot=plane").text)
-    assert [one["kind"] for one in found] == ["unknown_digest"]
+    assert {one["kind"] for one in found} == {"unknown_digest", "unreleased_model"}
 
 
 def test_a_program_sends_its_token_along(here: World) -> None:
@@ -366,6 +371,11 @@ def test_nothing_that_a_robot_says_is_markup(here: World) -> None:
         "/audit",
         "/packets",
         "/help",
+        "/catalogue",
+        f"/catalogue/{DATA}",
+        "/exceptions",
+        "/exceptions/1",
+        f"/logs/{log}/records/3/lineage",
     ]
     paths += [f"/episodes?kind={kind}" for kind in ("breach", "drift", "odd", "failsafe", "mrm", "override")]
     paths += [f"/logs/{log}/records/{seq}" for seq in range(int(size))]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from browser import ENTER, MISSING, TAB, Browser, is_here
-from pages_world import HOSTILE_ROBOT, World, world
+from pages_world import DATA, HOSTILE_ROBOT, MODEL, World, world
 
 pytestmark = pytest.mark.skipif(not is_here(), reason=MISSING)
 
@@ -69,10 +69,31 @@ def paths(here: World) -> list[str]:
     """An example of every page."""
     log, lies = here.logs["plane"], here.logs[HOSTILE_ROBOT]
     return [
-        "/fleet", "/robots/plane", here.robot(HOSTILE_ROBOT), "/missions", f"/logs/{log}/missions/0", f"/logs/{lies}/missions/2",
-        "/episodes", "/episodes?kind=mrm", f"/logs/{log}/records", f"/logs/{lies}/records", f"/logs/{log}/records/6",
-        f"/logs/{lies}/records/3", "/packets", "/packets/1", "/people", "/audit", "/help", "/nowhere",
-    ]  # fmt: skip
+        "/fleet",
+        "/robots/plane",
+        here.robot(HOSTILE_ROBOT),
+        "/missions",
+        f"/logs/{log}/missions/0",
+        f"/logs/{lies}/missions/2",
+        "/episodes",
+        "/episodes?kind=mrm",
+        f"/logs/{log}/records",
+        f"/logs/{lies}/records",
+        f"/logs/{log}/records/6",
+        f"/logs/{lies}/records/3",
+        "/packets",
+        "/packets/1",
+        "/people",
+        "/audit",
+        "/help",
+        "/nowhere",
+        "/catalogue",
+        f"/catalogue/{DATA}",
+        f"/catalogue/{MODEL}",
+        "/exceptions",
+        "/exceptions/1",
+        f"/logs/{log}/records/6/lineage",
+    ]
 
 
 def signed_in(here: World, browser: Browser, person: str = "assurance") -> None:

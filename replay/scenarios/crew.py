@@ -21,10 +21,10 @@ PEOPLE = {
 PILOT = "olivia"
 
 
-def people_file(keys: dict[str, str]) -> str:
-    """The people file; ``keys``: public keys by id."""
+def people_file(keys: dict[str, str], people: dict[str, tuple[str, str]] = PEOPLE) -> str:
+    """The people file of some people; ``keys``: public keys by id."""
     rows = [
-        f"  {id_}: {{name: '{name}', roles: [{roles}], keys: [{keys[id_]}]}}" for id_, (name, roles) in PEOPLE.items()
+        f"  {id_}: {{name: '{name}', roles: [{roles}], keys: [{keys[id_]}]}}" for id_, (name, roles) in people.items()
     ]
     return "\n".join(["edge_monitor_people: 1", "people:", *rows, ""])
 

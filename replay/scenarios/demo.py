@@ -26,7 +26,7 @@ import story
 import stream
 from crew import BIN, PEOPLE, Pilot, people_file
 from rig import Pace, Rig, RigError
-from station import Station
+from station import Station, is_free
 
 from edge_monitor import envelope as envelopes
 from edge_monitor.core.samples import FLAG_CAUSE, SAMPLE
@@ -38,6 +38,7 @@ RECORDING = signs.SCENARIOS / "survey_flight.mcap"
 ENVELOPE = "survey_plane.yaml"
 LINK = "registry.link"  #: where the registry is, and the robot's key for it
 EXPORTER = "erin"  #: who exports the packet: of the assurance team, no person that the monitor needs to know
+PORT = 8480  #: of the registry's pages, where it is free
 STEP = 60  #: s of the flight between signs of life
 LONGEST = "600"  #: s after which the monitor ends by itself, whatever became of the demo
 
@@ -46,7 +47,6 @@ What to try next
   what was decided          .venv/bin/edge-monitor journal show build/demo/journal.db --type gate
   prove one record          .venv/bin/edge-monitor journal proof build/demo/journal.db 10
   the packet's own page     unzip -p build/demo/mission.zip data/index.html > build/demo/mission.html, and open it in a browser
-  what the registry holds   .venv/bin/edge-registry serve --dir build/demo/registry
   another risk profile      .venv/bin/edge-replay run replay/scenarios/survey_flight.mcap -e configs/survey_plane.yaml --risk high
   limits from data          .venv/bin/edge-replay check replay/scenarios/survey_flight.mcap -e configs/survey_plane.yaml
   your own recording        .venv/bin/edge-replay info YOUR_RECORDING      (MCAP, rosbag2, ROS 1 bag, ULog, CSV, JSONL)
@@ -130,6 +130,43 @@ def hand_over(out: Path) -> None:
     )  # fmt: skip
     tell("edge-monitor", "evidence", "verify", packet, *keys, "--people", out / "people.yaml", "--reexecute")
     tell("python", "registry/verify/verify_packet.py", *keys, packet)
+
+
+def show_pages(out: Path, stay: bool) -> None:
+    """Where the mission is to be seen in a browser, and the token to get in with. ``stay``: served until Ctrl-C."""
+    registry = out / "registry"
+    people = {**PEOPLE, EXPORTER: ("Erin, assurance", "assurance")}
+    keys = {name: (out / f"{name}.pub").read_text("utf-8").strip() for name in people}
+    (registry / "people.yaml").write_text(people_file(keys, people), "utf-8")
+    say("\nThe registry learns the envelope and its approval, so that it can tell whether what flew was approved:")
+    tell(
+        "edge-registry", "catalogue", "add", "envelope", out / ENVELOPE, "--person", "alice", "--key", out / "alice.key",
+        "--dir", registry,
+    )  # fmt: skip
+    words = ["edge-registry", "access", "grant", EXPORTER, "--days", "7", "--dir", str(registry)]
+    granted = subprocess.run([BIN / words[0], *words[1:]], capture_output=True, text=True, check=False)
+    if granted.returncode:
+        raise RigError(f"'{' '.join(words)}' ended with {granted.returncode}: {granted.stderr.strip()}")
+    address = f"127.0.0.1:{PORT if is_free(PORT) else '*'}"
+    command = ["edge-registry", "web", "--dir", str(registry), "--http", address]
+    say(
+        "\nIn a browser: the mission, who was asked, who was in control, what limited it, and the bytes behind each line\n"
+        f"$ {' '.join(command)}"
+    )
+    if not stay:
+        say(f"  then open http://127.0.0.1:{PORT}/ and sign in with  {granted.stdout.strip()}")
+        return
+    with subprocess.Popen([BIN / command[0], *command[1:]], stderr=subprocess.PIPE, text=True) as pages:
+        assert pages.stderr is not None
+        try:
+            said = pages.stderr.readline()
+            if "pages at " not in said:
+                raise RigError(f"the pages did not start: {said.strip() or 'they said nothing'}")
+            url = said.partition("pages at ")[2].partition(";")[0]
+            say(f"  open {url} and sign in with  {granted.stdout.strip()}\n  Ctrl-C ends it")
+            pages.wait()
+        except KeyboardInterrupt:
+            pages.wait()
 
 
 def ticks(play: bool) -> tuple[Iterator[stream.Tick], str, bool]:
@@ -306,6 +343,10 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=10.0, help="times real time; 0: as fast as it goes (default 10)")
     parser.add_argument("--until", type=float, default=math.inf, help="seconds of the flight after which it ends")
     parser.add_argument("--play", action="store_true", help="play the recorded flight, JSBSim or not")
+    parser.add_argument(
+        "--stay", action="store_true", default=sys.stdout.isatty(),
+        help="serve the registry's pages in the end, until Ctrl-C (default: on a terminal)",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "demo", help="folder that is made anew")
     parser.add_argument("--record", action="store_true", help="write survey_flight.events.json anew, and nothing else")
     arguments = parser.parse_args()
@@ -317,7 +358,8 @@ def main() -> int:
         else:
             out = Path(os.path.relpath(arguments.out.resolve()))
             demonstrate(out, arguments.rate or math.inf, arguments.until, arguments.play)
-            print(TRY_NEXT)
+            print(TRY_NEXT, flush=True)
+            show_pages(out, arguments.stay)
     except EdgeMonitorError as error:
         sys.exit(f"demo: {error}")
     except KeyboardInterrupt:

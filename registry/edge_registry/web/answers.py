@@ -88,3 +88,11 @@ def cursor(text: str) -> tuple[int, int, int] | None:
 def dotted(place: tuple[int, int, int] | None) -> str:
     """A cursor as text; empty at the end."""
     return ".".join(map(str, place)) if place is not None else ""
+
+
+def digest(values: Mapping[str, object], name: str) -> str:
+    """A digest in hex; empty where there is none. Raises ``Refused`` for anything else."""
+    text = str(values.get(name, ""))
+    if text and not re.fullmatch(r"[0-9a-f]{64}", text, re.ASCII):
+        raise Refused(404, "That is no digest of anything here.")
+    return text

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from starlette.responses import RedirectResponse, Response
 
+from ..catalogue.documents import PartDocument
+from ..catalogue.exceptions import exceptions
 from .access import Visitor
 from .answers import MOST_ROWS, cursor, dotted, file, link, named_log, seconds, wants_file, whole
 from .app import Asked, Refused, Site
+from .catalogue_pages import parts, reading, urgency, verified
 from .downloads import Table
 from .fleet import RobotRow, fleet, losses, robot, totals
 from .lanes import time_line
@@ -44,6 +47,7 @@ def show_fleet(site: Site, asked: Asked, visitor: Visitor) -> Response:
     with site.store.read() as tx:
         rows, more = fleet(tx, after=after, like=like, most=MOST_ROWS if wants_file(asked) else 250)
         counts = totals(tx, asked.now_s)
+        known = parts(site, asked, tx, [row.robot for row in rows])
     if wants_file(asked):
         return file(
             asked,
@@ -55,13 +59,14 @@ def show_fleet(site: Site, asked: Asked, visitor: Visitor) -> Response:
                     "records held",
                     "gaps",
                     "in control",
+                    "active verifies",
                     "model",
                     "envelope",
                     "monitor",
                     "open limits",
                     "last heard (UTC)",
                 ),
-                [_fleet_cells(row, asked.now_s) for row in rows],
+                [_fleet_cells(row, known.get(row.robot), asked.now_s) for row in rows],
             ),
         )
     return site.render(
@@ -70,13 +75,15 @@ def show_fleet(site: Site, asked: Asked, visitor: Visitor) -> Response:
         visitor,
         title="Fleet",
         rows=rows,
+        parts=known,
+        verified=verified,
         counts=counts,
         like=like,
         next=link(asked, after=more) if more else "",
     )
 
 
-def _fleet_cells(row: RobotRow, now_s: int) -> list[str | int | None]:
+def _fleet_cells(row: RobotRow, known: list[PartDocument] | None, now_s: int) -> list[str | int | None]:
     log = row.log
     return [
         row.robot,
@@ -84,6 +91,7 @@ def _fleet_cells(row: RobotRow, now_s: int) -> list[str | int | None]:
         log.held if log else 0,
         row.whole().word,
         row.command().word,
+        verified(known).word,
         log.model if log else "",
         log.envelope if log else "",
         log.monitor if log else "",
@@ -102,10 +110,13 @@ def show_robot(site: Site, asked: Asked, visitor: Visitor) -> Response:
         found, more = missions(tx, robot=row.robot, before=before, most=MOST_ROWS if wants_file(asked) else 50)
         logs = [one for one in (row.log, *row.others) if one is not None]
         lost = {log.log_id: losses(tx, log.number) for log in logs if log.losses}
+        known = parts(site, asked, tx, [row.robot])
+        open_ones = exceptions(reading(site, asked, tx), only_open=True, robot=row.robot)
     if wants_file(asked):
         return file(asked, Table("missions", MISSION_COLUMNS, [_mission_cells(one) for one in found]))
     return site.render(
         "robot.html", asked, visitor, title=f"Robot {row.robot}", row=row, logs=logs, lost=lost, missions=found,
+        parts=known.get(row.robot), verified=verified, exceptions=[(one, urgency(one)) for one in open_ones],
         next=link(asked, before=dotted(more)) if more else "",
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import account_pages as account
+from . import catalogue_pages as catalogue
 from . import fleet_pages as fleet
 from . import interface_pages as programs
 from . import record_pages as record
@@ -21,6 +22,11 @@ ROUTES = (
     Page("GET", "/missions", "fleet", fleet.show_missions),
     Page("GET", "/logs/{log}/missions/{first:int}", "fleet", fleet.show_mission, "mission read"),
     Page("GET", "/episodes", "fleet", fleet.show_episodes, "episodes read"),
+    Page("GET", "/catalogue", "catalogue", catalogue.show_catalogue),
+    Page("GET", "/catalogue/{digest}", "catalogue", catalogue.show_item),
+    Page("GET", "/exceptions", "catalogue", catalogue.show_exceptions),
+    Page("GET", "/exceptions/{number:int}", "catalogue", catalogue.show_exception),
+    Page("GET", "/logs/{log}/records/{seq:int}/lineage", "catalogue", catalogue.show_lineage),
     Page("GET", "/logs/{log}/records", "records", record.show_records, "records read"),
     Page("GET", "/logs/{log}/records/{seq:int}", "records", record.show_record, "record read"),
     Page("GET", "/logs/{log}/records/{seq:int}/bytes", "records", record.record_bytes, "record read"),
