@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -9,18 +10,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from catalogue_case import KEYS, SECOND, World, people_file
 from evidence_case import ENVELOPE
 
 from edge_monitor import envelope as envelopes
 from edge_monitor.envelope.approval import approve as approve_envelope
 from edge_monitor.envelope.approval import propose
+from edge_monitor.envelope.statements import Proposal
 from edge_monitor.errors import ConfigError, UsageError
 from edge_monitor.journal import Digests, Entry, Severity
+from edge_monitor.journal.notes import sign_note
 from edge_monitor.utc import utc_text
+from edge_registry import tables
+from edge_registry.blobs import Blobs
+from edge_registry.catalogue import approvals
 from edge_registry.catalogue.deciding import approve, promote
 from edge_registry.catalogue.documents import ExceptionDocument
-from edge_registry.catalogue.entering import Link, Registration, take, take_approval
+from edge_registry.catalogue.entering import Link, Registration, take
 from edge_registry.catalogue.exceptions import changed, exceptions, record
 from edge_registry.catalogue.fleet import active, missions, uses
 from edge_registry.catalogue.lineage import lineage, of_event
@@ -66,7 +73,7 @@ def decide(world: World, what: str, person: str, decision: str = "", robots: tup
             promote(catalogue, item, KEYS[person], person, decision or "promoted", robots, "T-2", "", until)
 
 
-def tested(world: World, result: str = "PASSED", by: str = "erin") -> None:
+def bring_result(world: World, result: str = "PASSED", by: str = "erin") -> None:
     """A test result of the model."""
     with world.writing() as catalogue:
         data = sign(TEST_RESULT, [("detector", MODEL)], {"result": result, "run": time.time_ns()}, KEYS[by])
@@ -115,16 +122,16 @@ def test_a_promotion_needs_registration_test_and_approval(model: World) -> None:
         decide(model, "promote", "anton")
     assert "is not approved" in str(refused.value) and "no test of" in str(refused.value)
     decide(model, "approve", "anton")
-    tested(model, by="mallory")
+    bring_result(model, by="mallory")
     with pytest.raises(ConfigError, match="no test of"):
         decide(model, "promote", "anton")
-    tested(model)
+    bring_result(model)
     with pytest.raises(UsageError, match="no robot robot-8"):
         decide(model, "promote", "anton", robots=("robot-8",))
-    tested(model, "FAILED")
+    bring_result(model, "FAILED")
     with pytest.raises(ConfigError, match="the newest test of model:detector@3 failed"):
         decide(model, "promote", "anton")
-    tested(model)
+    bring_result(model)
     with pytest.raises(ConfigError, match="paula registered it"):
         decide(model, "promote", "paula")
     decide(model, "promote", "bruno")
@@ -139,7 +146,7 @@ def test_a_promotion_needs_registration_test_and_approval(model: World) -> None:
 def test_a_record_without_a_model_leads_over_the_promotion_to_its_data(model: World) -> None:
     """Where the robot names no model, what was promoted to it then is taken, and that is said."""
     decide(model, "approve", "anton")
-    tested(model)
+    bring_result(model)
     decide(model, "promote", "anton")
     model.drive(Digests(b"\xee" * 32, b"", b"1"), time.time_ns() + 5 * SECOND)
     model.sync()
@@ -174,12 +181,6 @@ class Yard:
         self.envelope = envelopes.load(self.file)
         assert world.trust.people is not None
         self.people = world.trust.people
-        with world.writing() as catalogue:
-            one = Registration(
-                "envelope", "yard", "1", self.envelope.digest, "paula", {}, (), self.envelope.file_digest
-            )
-            data = one.signed("paula", KEYS["paula"], catalogue.now_ns)
-            take(catalogue.tx, data, world.trust, catalogue.now_ns, [ENVELOPE])
 
     def propose(self, at_ns: int) -> bytes:
         """The proposal."""
@@ -202,9 +203,7 @@ class Yard:
 
     def _keep(self, data: bytes) -> bytes:
         with self.world.writing() as catalogue:
-            named = catalogue.named(catalogue.find("envelope:yard"))
-            assert named is not None
-            take_approval(catalogue.tx, data, named, self.world.trust, catalogue.now_ns)
+            approvals.take(catalogue.tx, data, self.world.trust, catalogue.now_ns, [ENVELOPE])
         return data
 
     def digests(self) -> Digests:
@@ -228,6 +227,22 @@ def test_an_unknown_digest_opens_an_exception_by_itself_once(world: World) -> No
     assert watch(world) == found
     with world.reading(one["deadline_ns"]) as catalogue:
         assert exceptions(catalogue)[-1]["overdue"]
+
+
+def test_what_comes_after_its_records_has_some_time_to_come(world: World) -> None:
+    """Files follow the records that name them: an unknown digest is an exception once the time is over."""
+    clock = [time.time()]
+    looking = Watch(world.store, lambda: world.trust, grace_s=60, now=lambda: clock[0])
+    yard, now = Yard(world), time.time_ns()
+    world.drive(yard.digests(), now, boot=1)
+    world.drive(Digests(b"\xee" * 32, b"", b"1"), now, boot=2)
+    world.sync()
+    looking.run_to_end()
+    assert opened(world) == []
+    yard.approve(yard.propose(now - 2 * DAY), now - DAY)
+    clock[0] += 61
+    looking.run_to_end()
+    assert [one["subject"] for one in opened(world)] == ["ee" * 32]
 
 
 def test_the_watch_goes_on_where_it_stopped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,6 +276,38 @@ def test_an_approved_envelope_opens_nothing(world: World) -> None:
         (robot,) = active(catalogue)
         assert robot["verifies"] and robot["parts"][0]["alias"] == "envelope:yard@1"
         assert catalogue.file(catalogue.find("envelope:yard")) == ENVELOPE
+
+
+def test_an_approval_that_a_robot_delivered_registers_and_approves(world: World) -> None:
+    """Nobody has to bring what people signed and robots carry; one that somebody unknown signed is left where it lies."""
+    folder = world.folder / "yard"
+    folder.mkdir()
+    (folder / "yard.yaml").write_bytes(ENVELOPE)
+    envelope, now = envelopes.load(folder / "yard.yaml"), time.time_ns()
+    people = world.trust.people
+    assert people is not None
+    proposal = propose(envelope, KEYS["paula"], "paula", people, now - 2 * DAY)
+    given = approve_envelope(
+        envelope, proposal, KEYS["anton"], "anton", people, now - DAY, ticket="T-3", expires_ns=now + DAY
+    )
+    claim = Proposal("other", 1, "f" * 64, "f" * 64, "mallory", now // SECOND * SECOND)
+    unknown = sign_note(claim.text(), KEYS["mallory"]).encode()
+    blobs = Blobs(world.house.blobs)
+    for kind, data in (("envelope", ENVELOPE), ("approval", given), ("approval", unknown), ("approval", b"junk")):
+        digest = hashlib.sha256(data).digest()
+        blobs.path(digest).parent.mkdir(exist_ok=True)
+        blobs.path(digest).write_bytes(data)
+        values = {"digest": digest, "robot": "robot-7", "kind": kind, "name": "x", "size": len(data), "complete_s": 1}
+        with world.store.begin() as tx:
+            tx.connection.execute(sa.insert(tables.blobs).values(**values))
+    world.drive(Digests(bytes.fromhex(envelope.digest), b"", b"1"), now)
+    world.sync()
+    Watch(world.store, lambda: world.trust, blobs=blobs).run_to_end()
+    assert opened(world) == []
+    with world.reading() as catalogue:
+        (item,) = catalogue.items()
+        assert (item["alias"], item["owner"], item["registered_by"]) == ("envelope:yard@1", "paula", "paula")
+        assert item["approval"]["person"] == "anton" and catalogue.file(catalogue.find("yard")) == ENVELOPE
 
 
 def test_unapproved_late_and_expired_are_told_apart(world: World) -> None:
@@ -343,7 +390,7 @@ def test_it_opens_while_somebody_serves_and_not_for_want_of_a_people_file(world:
     yard.approve(yard.propose(now - 2 * DAY), now - DAY)
     people = PeopleFile(world.folder / "people.yaml")
     said: list[str] = []
-    watching = Watching(world.store, people, Configuration(owner="bruno", deadline_s=3600), said.append)
+    watching = Watching(world.store, people, Configuration(owner="bruno", deadline_s=3600, grace_s=0), said.append)
     watching.start()
     try:
         world.drive(yard.digests(), now, boot=1)
@@ -417,6 +464,9 @@ def test_the_commands_take_a_model_from_data_to_a_robot(world: World) -> None:
     assert "no exception is open" in run("exceptions", "list")
     world.drive(Digests(b"\xee" * 32, b"", b"1"), time.time_ns())
     world.sync()
+    assert "no exception is open" in run("exceptions", "list")  # its approval may still come
+    (world.house.folder / "registry.yaml").write_text("edge_registry: 1\nexceptions: {grace: 1 s}\n")
+    time.sleep(1.1)
     assert "unknown_digest  open  owner nobody yet" in run("exceptions", "list")
     run("exceptions", "assign", "1", "--owner", "anton", "--reason", "his robot", person="erin")
     assert "or did" in run("exceptions", "close", "1", "--reason", "x", person="anton", code=2)

@@ -186,10 +186,16 @@ def test_what_the_pages_wrote_down_of_it_goes_too(world: World) -> None:
 def test_the_configuration_keeps_to_its_floor() -> None:
     """Windows below the floor, a floor below six months, and whatever else is wrong are told with their lines, all at once."""
     good = loads(
-        b"edge_registry: 1\nexceptions: {owner: erin, deadline: 72 h}\n"
+        b"edge_registry: 1\nexceptions: {owner: erin, deadline: 72 h, grace: 5 min}\n"
         b"retention:\n  floor: 1 y\n  default: 2 y\n  windows: {check.*: 400 d, check.fail: 60 w, monitor.heartbeat: 366 d}\n"
     )
-    assert (good.owner, good.deadline_s, good.floor_s, good.default_s) == ("erin", 3 * DAY_S, 366 * DAY_S, 732 * DAY_S)
+    assert (good.owner, good.deadline_s, good.grace_s, good.floor_s, good.default_s) == (
+        "erin",
+        3 * DAY_S,
+        300,
+        366 * DAY_S,
+        732 * DAY_S,
+    )
     assert [good.window_s(kind) // DAY_S for kind in ("check.fail", "check.pass", "monitor.heartbeat", "gate.go")] == [
         420, 400, 366, 732,
     ]  # fmt: skip

@@ -21,9 +21,10 @@ FILE = "registry.yaml"
 FORMAT = 1
 DAY_S = 86_400
 FLOOR_S = 183 * DAY_S  #: no window is shorter, whatever the file says: six months (AI Act, articles 19 and 26)
+GRACE_S = 120  #: files come after the records that name them
 DEFAULT_S = 1827 * DAY_S  #: five years
-_DAYS = {"d": 1, "w": 7, "y": 366}
-_TERM = re.compile(r"([0-9]{1,5}) ?(h|d|w|y)", re.ASCII)
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": DAY_S, "w": 7 * DAY_S, "y": 366 * DAY_S}
+_TERM = re.compile(r"([0-9]{1,5}) ?(s|min|h|d|w|y)", re.ASCII)
 
 
 class ConfigurationError(DocumentError):
@@ -36,8 +37,8 @@ FORM = Form("configuration", "`edge_registry: 1`, `retention:` …", Configurati
 def _term(value: object) -> int:
     match = _TERM.fullmatch(value) if isinstance(value, str) else None
     if match is None or match[1].strip("0") == "":
-        raise ValueError(f"expected a term such as `72 h`, `400 d`, `52 w` or `5 y`, got {shown(value)}")
-    return int(match[1]) * 3600 if match[2] == "h" else int(match[1]) * _DAYS[match[2]] * DAY_S
+        raise ValueError(f"expected a term such as `2 min`, `72 h`, `400 d`, `52 w` or `5 y`, got {shown(value)}")
+    return int(match[1]) * _SECONDS[match[2]]
 
 
 Term = Annotated[int, PlainValidator(_term)]
@@ -46,6 +47,7 @@ Term = Annotated[int, PlainValidator(_term)]
 class _Exceptions(Model):
     owner: str = Field(default="", description="person who looks after what has no owner", pattern=f"{ID_PATTERN}|^$")
     deadline: Term = Field(default=3 * DAY_S, description="time that there is to settle one")
+    grace: Term = Field(default=GRACE_S, description="time that files have to come after the records that name them")
 
 
 class _Retention(Model):
@@ -62,6 +64,7 @@ class Configuration:
 
     owner: str = ""
     deadline_s: int = 3 * DAY_S
+    grace_s: int = GRACE_S
     floor_s: int = FLOOR_S
     default_s: int = DEFAULT_S
     windows: Mapping[str, int] = field(default_factory=dict)
@@ -109,7 +112,12 @@ def loads(data: bytes, *, source: str = "<configuration>") -> Configuration:
         raise ConfigurationError(problems)
     exceptions, retention = models["exceptions"], models["retention"]
     return Configuration(
-        exceptions.owner, exceptions.deadline, retention.floor, retention.default, dict(retention.windows)
+        exceptions.owner,
+        exceptions.deadline,
+        exceptions.grace,
+        retention.floor,
+        retention.default,
+        dict(retention.windows),
     )
 
 

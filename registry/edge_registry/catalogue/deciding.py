@@ -8,12 +8,13 @@ import sqlalchemy as sa
 
 from edge_monitor.envelope.approval import approve as approve_envelope
 from edge_monitor.envelope.statements import MAX_REASON, MAX_TICKET, is_reason, is_ticket
-from edge_monitor.errors import ConfigError, UsageError, VerificationError
+from edge_monitor.errors import ConfigError, UsageError
 from edge_monitor.journal.keys import SigningKey
 from edge_monitor.utc import SECOND, utc_text
 
 from .. import tables as registry
-from .entering import Taken, take, take_approval
+from . import approvals
+from .entering import Taken, take
 from .judging import release_problems
 from .kinds import APPROVABLE, PROMOTABLE
 from .reading import Catalogue, Item
@@ -100,18 +101,18 @@ def _decide(
 def _approve_envelope(
     catalogue: Catalogue, item: Item, key: SigningKey, person: str, ticket: str, reason: str, expires_ns: int
 ) -> Taken:
-    named, people = catalogue.named(item), catalogue.trust.people
-    if named is None or people is None:
-        raise VerificationError(f"{item.alias}: its registration is not to be read any more; register it again")
+    people = catalogue.trust.people
     files = [one.data for one in catalogue.said_of(item.digest) if one.form == "approval"]
-    if not files:
+    proposal = approvals.parse(files[-1]) if files else None
+    if proposal is None or people is None:
         raise UsageError(
             f"nobody proposed {item.alias}: sign it with 'edge-monitor envelope sign', and add it again with its .approval file"
         )
+    named = approvals.named(proposal)
     made = approve_envelope(
         named, files[-1], key, person, people, catalogue.now_ns, ticket=ticket, reason=reason, expires_ns=expires_ns
     )
-    return take_approval(catalogue.tx, made, named, catalogue.trust, catalogue.now_ns)
+    return approvals.take(catalogue.tx, made, catalogue.trust, catalogue.now_ns)
 
 
 def _refuse_own(catalogue: Catalogue, item: Item, person: str, own: set[str]) -> None:

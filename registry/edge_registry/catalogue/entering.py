@@ -9,11 +9,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from edge_monitor.envelope.approval import verify as verify_approval
-from edge_monitor.envelope.statements import parse_proposal, split_file
 from edge_monitor.errors import UsageError, VerificationError
 from edge_monitor.journal.keys import SigningKey
-from edge_monitor.journal.notes import split_note
 from edge_monitor.utc import SECOND, utc_text
 
 from ..store import Transaction
@@ -127,49 +124,15 @@ def take(tx: Transaction, data: bytes, trust: Trust, now_ns: int, documents: Ite
     if known is not None:
         # Its signer may have become known since: then it registers now what it claimed before.
         if registers is not None and standing.holds:
-            _register(tx, registers, int(known), now_ns // SECOND)
+            register(tx, registers, int(known), now_ns // SECOND)
         return Taken(statement.digest, statement.type, standing, False, called if standing.holds else "")
     number = keep(tx, data, "dsse", statement.type, [*statement.subjects], now_ns // SECOND)
     _keep_edges(tx, number, _edges(statement, registers))
     if registers is not None and standing.holds:
-        _register(tx, registers, number, now_ns // SECOND)
+        register(tx, registers, number, now_ns // SECOND)
         for document in documents:
             keep_document(tx, document)
     return Taken(statement.digest, statement.type, standing, True, called if standing.holds else "")
-
-
-def take_approval(tx: Transaction, data: bytes, item: Any, trust: Trust, now_ns: int) -> Taken:
-    """Keep an envelope's approval file (docs/approval.md); ``item``: the envelope, as ``edge_registry.catalogue.reading.Named``.
-
-    Raises ``VerificationError`` where it is none, or speaks of another envelope.
-    """
-    try:
-        proposal = parse_proposal(split_note(split_file(data)[0])[0])
-    except ValueError as error:
-        raise VerificationError(f"{item.source}: {error}") from None
-    if proposal is None or proposal.digest != item.digest:
-        raise VerificationError(f"{item.source}: the approval is not of this envelope")
-    digest = hashlib.sha256(data).hexdigest()
-    standing = approval_standing(data, item, trust, now_ns)
-    known = tx.connection.execute(sa.select(t.statements.c.id).where(t.statements.c.digest == digest)).scalar()
-    if known is None:
-        keep(tx, data, "approval", "envelope approval", [(item.id, item.digest)], now_ns // SECOND)
-    return Taken(digest, "envelope approval", standing, known is None)
-
-
-def approval_standing(data: bytes, item: Any, trust: Trust, now_ns: int) -> Standing:
-    """What an envelope's approval file is worth at a moment."""
-    from edge_monitor.envelope.approval import Approval
-
-    if trust.people is None:
-        return Standing("unknown key", reasons=("nobody is trusted: there is no people file",), codes=("no_people",))
-    verdict = verify_approval(item, data, trust.people, now_ns)
-    if isinstance(verdict, Approval):
-        return Standing("verified", verdict.approver, "")
-    codes = tuple(one.code for one in verdict.refusals)
-    word = "unknown key" if set(codes) == {"unknown_key"} else "not valid"
-    person = verdict.consent.approver if verdict.consent is not None else ""
-    return Standing(word, person, "", tuple(one.message for one in verdict.refusals), codes)
 
 
 def keep(
@@ -194,7 +157,8 @@ def keep_document(tx: Transaction, data: bytes) -> None:
         tx.connection.execute(sa.insert(t.documents).values(digest=digest, data=data))
 
 
-def _register(tx: Transaction, one: Registration, statement: int, now_s: int) -> None:
+def register(tx: Transaction, one: Registration, statement: int, now_s: int) -> None:
+    """Add a thing by a statement that holds, once. Raises ``UsageError`` where it, or its name, is another already."""
     same = sa.select(t.items).where(t.items.c.digest == one.digest)
     named = sa.select(t.items.c.digest).where(
         t.items.c.kind == one.kind, t.items.c.name == one.name, t.items.c.version == one.version

@@ -9,14 +9,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from edge_monitor.envelope.approval import Approval
 from edge_monitor.errors import UsageError, VerificationError
 from edge_monitor.utc import SECOND, utc_ns
 
 from .. import tables as registry
 from ..store import Transaction
+from . import approvals
 from . import tables as t
 from .documents import DecisionDocument, ItemDocument, StandingDocument, StatementDocument
-from .entering import approval_standing, parse_registration
+from .entering import parse_registration
 from .kinds import KINDS, Ref, alias, parse_ref
 from .statements import APPROVAL, PROMOTION, TEST_RESULT, Standing, Statement, Trust, opened
 
@@ -35,17 +37,6 @@ class Said:
     data: bytes
     received_ns: int
     statement: Statement | None
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """An envelope by its digests, for :func:`edge_monitor.envelope.approval.verify`."""
-
-    id: str
-    version: int
-    digest: str
-    file_digest: str
-    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +155,9 @@ class Catalogue:
     def registration(self, item: Item) -> Any:
         """What the statement says that registered it (``Registration``); None where it is not to be read any more."""
         one = next((one for one in self.said_of(item.digest) if one.number == item.statement), None)
+        if one is not None and one.form == "approval":
+            proposal = approvals.parse(one.data)
+            return approvals.registration(proposal) if proposal is not None else None
         try:
             return parse_registration(one.statement) if one is not None and one.statement is not None else None
         except VerificationError:
@@ -235,30 +229,18 @@ class Catalogue:
             "type": one.type,
             "subjects": about,
             "received_ns": one.received_ns,
-            "standing": standing_document(self.standing(one, item)),
+            "standing": standing_document(self.standing(one)),
             "result": one.statement.text("result") if one.statement else "",
             "text": text.decode("utf-8", "replace"),
         }
 
-    def standing(self, one: Said, item: Item | None = None, at_ns: int | None = None) -> Standing:
+    def standing(self, one: Said, at_ns: int | None = None) -> Standing:
         """What a statement is worth at a moment (None: now)."""
         at = self.now_ns if at_ns is None else at_ns
         if one.statement is not None:
             role = "approver" if one.type in (APPROVAL, PROMOTION) else ""
             return self.trust.standing(one.statement, at, role)
-        named = self.named(item) if item is not None else None
-        if named is None:
-            return Standing(
-                "not valid", reasons=("the envelope that it is about is not registered",), codes=("unknown",)
-            )
-        return approval_standing(one.data, named, self.trust, at)
-
-    def named(self, item: Item) -> Named | None:
-        """An envelope as its approval file must name it."""
-        registration = self.registration(item)
-        if registration is None or not item.version.isdecimal():
-            return None
-        return Named(item.name, int(item.version), item.digest, registration.file_digest, item.alias)
+        return approvals.standing(one.data, self.trust, at)
 
     def file(self, item: Item) -> bytes | None:
         """The file of an envelope, as it was registered."""
@@ -277,26 +259,20 @@ class Catalogue:
 
     def _registration_standing(self, item: Item) -> Standing:
         one = next((one for one in self.said_of(item.digest) if one.number == item.statement), None)
+        if one is not None and one.form == "approval":
+            return approvals.proposal_standing(one.data, self.trust, self.now_ns)
         if one is None or one.statement is None:
             return Standing("not valid", reasons=("the statement that registered it is not here",), codes=("missing",))
         return self.trust.standing(one.statement, self.now_ns)
 
     def _envelope_approval(self, item: Item, at: int) -> DecisionDocument:
         """By the approval files that are here: the newest that holds, else the newest that does not, with its reasons."""
-        from edge_monitor.envelope import approval as approvals
-
-        named = self.named(item)
         worst = decision("not approved")
         for one in self.said_of(item.digest):
-            if one.form != "approval" or named is None:
+            if one.form != "approval":
                 continue
-            if self.trust.people is None:
-                worst = decision(
-                    "not valid", statement=one.digest, reasons=["nobody is trusted: there is no people file"]
-                )
-                continue
-            verdict = approvals.verify(named, one.data, self.trust.people, at)
-            if isinstance(verdict, approvals.Approval):
+            verdict = approvals.verified(one.data, self.trust, at)
+            if isinstance(verdict, Approval):
                 worst = decision(
                     "approved", person=verdict.approver, time_ns=verdict.approved, expires_ns=verdict.expires,
                     ticket=verdict.ticket, reason=verdict.reason, statement=one.digest,

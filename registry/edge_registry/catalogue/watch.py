@@ -13,12 +13,15 @@ from dataclasses import dataclass
 import msgspec
 import sqlalchemy as sa
 
-from edge_monitor.errors import VerificationError
+from edge_monitor.envelope.statements import MAX_FILE
+from edge_monitor.errors import EdgeMonitorError, VerificationError
 from edge_monitor.journal.records import VERSION, decode_payload
 from edge_monitor.utc import SECOND
 
 from .. import tables as registry
+from ..blobs import Blobs
 from ..store import Store, Transaction
+from . import approvals
 from . import tables as t
 from .exceptions import settlements
 from .judging import Finding, judge, read_spans
@@ -74,10 +77,13 @@ class _Span:
 
 
 class Watch:
-    """``owner``: of what it opens where nobody else is known; ``deadline_s``: time to settle it; ``now``: s since 1970."""
+    """``owner``: of what it opens where nobody else is known; ``deadline_s``: time to settle it; ``blobs``: what robots
+    delivered; ``grace_s``: time for an envelope's approval to come after the records that name it; ``now``: s since 1970."""
 
     def __init__(
         self, store: Store, trust: Callable[[], Trust], *, owner: str = "", deadline_s: int = 3 * 86_400,
+        blobs: Blobs | None = None,
+        grace_s: int = 0,
         now: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._store = store
@@ -85,6 +91,9 @@ class Watch:
         self._owner = owner
         self._deadline_s = deadline_s
         self._now = now
+        self._blobs = blobs
+        self._grace_s = grace_s
+        self._passed: set[str] = set()
         self._next = 0.0
         self._said: tuple[object, ...] = ()
         self._spans_judged: dict[tuple[int, int], int] = {}  #: up to where
@@ -94,6 +103,7 @@ class Watch:
 
         Several processes may do so at once: what one has looked through, another passes over.
         """
+        self._bring()
         found = False
         for log, size in self._behind():
             found = self._follow(log, size) or found
@@ -106,6 +116,36 @@ class Watch:
         """Until nothing is new."""
         while self.step():
             pass
+
+    def _bring(self) -> None:
+        """Approvals that robots delivered with their records, as far as somebody who may proposed what they are of."""
+        if self._blobs is None:
+            return
+        query = sa.select(registry.blobs.c.digest).where(
+            registry.blobs.c.kind == "approval",
+            registry.blobs.c.complete_s.is_not(None),
+            registry.blobs.c.size <= MAX_FILE,
+        )
+        kept = sa.select(t.statements.c.digest).where(t.statements.c.form == "approval")
+        with self._store.read() as tx:
+            delivered = {bytes(digest).hex() for digest in tx.connection.execute(query).scalars()}
+            delivered -= set(tx.connection.execute(kept).scalars())
+        for digest in sorted(delivered - self._passed):
+            data, trust, now = (
+                self._blobs.path(bytes.fromhex(digest)).read_bytes(),
+                self._trust(),
+                int(self._now() * SECOND),
+            )
+            if not approvals.proposal_standing(data, trust, now).holds:
+                continue  # its signer may become known
+            proposal = approvals.parse(data)
+            assert proposal is not None
+            file = self._blobs.path(bytes.fromhex(proposal.file_digest))
+            try:
+                with self._store.begin() as tx:
+                    approvals.take(tx, data, trust, now, [file.read_bytes()] if file.exists() else [])
+            except EdgeMonitorError:
+                self._passed.add(digest)  # another thing has its name: the exception that opens says so
 
     def _behind(self) -> list[tuple[int, int]]:
         """Logs with records that were not looked at: (number, size)."""
@@ -205,10 +245,12 @@ class Watch:
             ):  # missing, or not to be read just now: what is known does not hang on it, all else would
                 found = [one for one in found if one.kind == "unknown_digest"]
             settled = settlements(catalogue)
-        fresh = [one for one in found if _is_new(one, settled)]
+        young = {(one.log, one.sequence) for one in found if one.seen_s + self._grace_s > now}
+        fresh = [one for one in found if (one.log, one.sequence) not in young and _is_new(one, settled)]
         if fresh:
             self._open(fresh, trust, now)
-        self._spans_judged |= {(span.log, span.first): span.last for span in spans}
+        judged = {(span.log, span.first): span.last for span in spans}
+        self._spans_judged |= {place: last for place, last in judged.items() if place not in young}
 
     def _open(self, found: Sequence[Finding], trust: Trust, now: int) -> None:
         with self._store.begin() as tx:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from edge_monitor.errors import EdgeMonitorError
 from edge_monitor.people import People
 
+from ..blobs import Blobs
 from ..configuration import Configuration
 from ..store import Store
 from .statements import TrustNow
@@ -20,19 +21,20 @@ RETRY_S = 5.0  #: after the database failed
 
 
 class Watching:
-    """Looks at what came in and opens exceptions, until :meth:`stop`. ``people``: the people file as it is now.
+    """Looks at what came in and opens exceptions, until :meth:`stop`. ``people``: the people file as it is now; ``blobs``: what
+    robots delivered.
 
     ``tell``: is told in a line what went wrong; the watch goes on.
     """
 
     def __init__(
-        self,
-        store: Store,
-        people: Callable[[], People | None],
-        configuration: Configuration,
-        tell: Callable[[str], None],
-    ) -> None:
-        self._watch = Watch(store, TrustNow(people), owner=configuration.owner, deadline_s=configuration.deadline_s)
+        self, store: Store, people: Callable[[], People | None], configuration: Configuration, tell: Callable[[str], None],
+        blobs: Blobs | None = None,
+    ) -> None:  # fmt: skip
+        self._watch = Watch(
+            store, TrustNow(people), owner=configuration.owner, deadline_s=configuration.deadline_s, blobs=blobs,
+            grace_s=configuration.grace_s,
+        )  # fmt: skip
         self._tell = tell
         self._done = threading.Event()
         self._thread = threading.Thread(target=self.run, name="watch", daemon=True)

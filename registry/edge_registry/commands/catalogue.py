@@ -50,37 +50,40 @@ def add(
 ) -> None:  # fmt: skip
     """Register FILE, signed by you: its id is the file's SHA-256 (an envelope's: of what it says; a robot's: of its .pub line).
 
-    Of a run say --about result=passed or result=failed. The approval file beside an envelope comes along.
+    Of a run say --about result=passed or result=failed. The approval file beside an envelope comes along, and
+    registers it in its proposer's name.
     """
-    from ..catalogue.entering import Link, Registration, take, take_approval
+    from edge_monitor.errors import VerificationError
+
+    from ..catalogue import approvals
+    from ..catalogue.entering import Link, Registration, take
     from ..catalogue.opening import opened
 
     with opened(folder, database, people_file) as desk:
         key = desk.signer(key_file, person)
         assert desk.trust.people is not None
         digest, named, numbered, document = _identified(kind, file, Path(desk.trust.people.source))
+        approval = file.with_suffix(".approval")
+        given = approval.read_bytes() if kind == "envelope" and approval.is_file() else None
         with desk.writing() as catalogue:
             found = tuple(_link(catalogue, kind, text, Link) for text in links)
+            documents = [document] if document is not None else []
+            if given is not None:
+                if (proposal := approvals.parse(given)) is None or proposal.digest != digest:
+                    raise VerificationError(f"{approval}: is not the approval of this envelope")
+                taken = approvals.take(catalogue.tx, given, desk.trust, catalogue.now_ns, documents)
+                click.echo(f"{approval}: {taken.standing.word}{_because(taken.standing.reasons)}")
             one = Registration(
                 kind, name or named, version or numbered, digest, owner or person, _said(kind, about), found,
                 hashlib.sha256(document).hexdigest() if document is not None else "",
             )  # fmt: skip
-            known = catalogue.get(digest)
-            if known is None or links or about:
+            if catalogue.get(digest) is None or links or about:
                 data = one.signed(person, key, catalogue.now_ns)
-                taken = take(
-                    catalogue.tx, data, desk.trust, catalogue.now_ns, [document] if document is not None else []
-                )
+                taken = take(catalogue.tx, data, desk.trust, catalogue.now_ns, documents)
                 _counts(taken, one)
-        with desk.writing() as catalogue:
+        with desk.reading() as catalogue:
             item = catalogue.get(digest)
             assert item is not None
-            approval = file.with_suffix(".approval")
-            if kind == "envelope" and approval.is_file():
-                envelope = catalogue.named(item)
-                assert envelope is not None
-                given = take_approval(catalogue.tx, approval.read_bytes(), envelope, desk.trust, catalogue.now_ns)
-                click.echo(f"{approval}: {given.standing.word}{_because(given.standing.reasons)}")
     click.echo(f"{item.alias}  sha256:{digest}")
 
 

@@ -30,6 +30,7 @@ def list_(
     folder: Path, database: str | None, people_file: Path | None, everything: bool, robot: str, as_json: bool
 ) -> None:
     """Look through what came in, and list what is open, the newest first: what, whose, until when."""
+    from ..blobs import Blobs
     from ..catalogue.exceptions import exceptions
     from ..catalogue.opening import opened
     from ..catalogue.watch import Watch
@@ -37,7 +38,10 @@ def list_(
 
     with opened(folder, database, people_file) as desk:
         own = load(folder)
-        Watch(desk.store, lambda: desk.trust, owner=own.owner, deadline_s=own.deadline_s).run_to_end()
+        blobs = Blobs(desk.house.blobs)
+        Watch(
+            desk.store, lambda: desk.trust, owner=own.owner, deadline_s=own.deadline_s, blobs=blobs, grace_s=own.grace_s
+        ).run_to_end()
         with desk.reading() as catalogue:
             found = exceptions(catalogue, only_open=not everything, robot=robot)
     if as_json:
@@ -57,6 +61,7 @@ def watch(folder: Path, database: str | None, people_file: Path | None) -> None:
     """Look through what comes in and open exceptions, until stopped. 'serve --http' does so too, beside the pages."""
     import signal
 
+    from ..blobs import Blobs
     from ..catalogue.opening import PEOPLE_FILE
     from ..catalogue.watching import Watching
     from ..configuration import load
@@ -66,7 +71,9 @@ def watch(folder: Path, database: str | None, people_file: Path | None) -> None:
     house = open_house(folder, database)
     store = house.store()
     people = PeopleFile(people_file or folder / PEOPLE_FILE)
-    watching = Watching(store, people, load(folder), lambda words: click.echo(f"edge-registry: {words}", err=True))
+    watching = Watching(
+        store, people, load(folder), lambda words: click.echo(f"edge-registry: {words}", err=True), Blobs(house.blobs)
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: watching.end())
     try:

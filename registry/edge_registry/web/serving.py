@@ -85,7 +85,9 @@ class Serving:
         self.site = site
         self.address = address
         self.follower = Follower(site.store, tell)
-        self.watching = Watching(site.store, site.people, load_configuration(site.house.folder), tell)
+        self.watching = Watching(
+            site.store, site.people, load_configuration(site.house.folder), tell, Blobs(site.house.blobs)
+        )
         context = _context(address)
         self._socket = _bound(address)
         options = uvicorn.Config(
