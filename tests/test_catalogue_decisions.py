@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -263,6 +264,19 @@ def test_the_watch_goes_on_where_it_stopped(world: World, monkeypatch: pytest.Mo
         assert [one["first"] for one in found[1:]] == [one["last"] + 1 for one in found[:-1]]
         assert [one["boot"] for one in missions(catalogue, "robot-7")] == ["03" * 16, "02" * 16, "01" * 16]
         assert found[1]["first_wall_ns"] // SECOND in (2_000_000, 2_000_001)
+
+
+def test_two_watches_open_each_exception_once(world: World) -> None:
+    """Two processes that look at the same records at the same time share them, and neither doubles what the other opened."""
+    for boot in range(1, 9):
+        world.drive(Digests(bytes([boot]) * 32, b"", b"1"), time.time_ns(), boot=boot, count=3)
+    world.sync()
+    threads = [threading.Thread(target=Watch(world.store, lambda: world.trust).run_to_end) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(one["subject"] for one in watch(world)) == [f"{boot:02x}" * 32 for boot in range(1, 9)]
 
 
 def test_an_approved_envelope_opens_nothing(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -19,11 +20,15 @@ from edge_monitor.journal.reader import Reader
 from edge_monitor.journal.records import decode_payload, decode_record
 from edge_monitor.journal.verify import verify
 
+MODEL = b"weights" * 1000
+
 
 @pytest.fixture
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """A process that has not been started."""
-    found = Process(tmp_path_factory.mktemp("run"))
+    """A process that has not been started, beside the file of a model."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "detector.onnx").write_bytes(MODEL)
+    found = Process(folder, "--model", str(folder / "detector.onnx"))
     yield found
     found.end()
 
@@ -56,6 +61,7 @@ def test_whatever_happens_to_the_monitor_the_consumer_says_no_go(process: Proces
     with Reader(process.folder / "journal.db") as reader:
         records = [(decode_record(row.record), decode_payload(row.payload or b"")) for row in reader.rows()]
     assert len([record for record, _ in records if record.type.startswith("gate.")]) == len(told)
+    assert {record.digests.model for record, _ in records} == {hashlib.sha256(MODEL).digest()}
     assert all(payload["unapproved"] for record, payload in records if record.type == "envelope.activated")
 
 

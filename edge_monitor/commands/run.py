@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import os
 import signal
@@ -99,6 +100,10 @@ class GraphNode(Protocol):
 @click.option("--control", default=CONTROL, show_default=True, help="Address for requests (status, go, commands).")
 @click.option("--people", type=FILE, help="The people file: who may approve envelopes and command.")
 @click.option(
+    "--model", type=FILE,
+    help="File of the model that drives or sees for the vehicle: its SHA-256 stands in every record, for a registry.",
+)  # fmt: skip
+@click.option(
     "--unapproved", is_flag=True, help="For the bench: run with an envelope that nobody approved; all is marked so."
 )
 @click.option(
@@ -147,6 +152,7 @@ def command(
     publish: str,
     control: str,
     people: Path | None,
+    model: Path | None,
     unapproved: bool,
     sim_time: str | None,
     turn: float | None,
@@ -180,6 +186,7 @@ def command(
         approval = require(loaded, trusted, time.time_ns(), unapproved)
         addresses = [parse(text) for text in sources]
         keys = curve_keys(curve_key, peers)
+        identified = digest_of(model) if model is not None else b""
         synced = errand(registry, sync_rate, keep_days, journal_size)
         if tapes is None and (raw or latched or keep_all):
             raise UsageError("--raw, --latched and --keep-all are parts of the black box: give its folder with --tapes")
@@ -196,7 +203,7 @@ def command(
             stack, loaded, approval, addresses, journal, key,
             black_box=black_box, publish=publish, control=control, keys=keys, plain=plain, people=trusted,
             messages=messages, tell=partial(_tell, jsonl=jsonl), sim_time=sim_time, stop=lambda: bool(stopping), synced=synced,
-            turn_ms=turn,
+            turn_ms=turn, model=identified,
         )  # fmt: skip
         start.close()
         if onboard is None:
@@ -208,6 +215,18 @@ def command(
             )
         onboard.run(lambda: bool(stopping) or (end is not None and time.monotonic() >= end))
     return 0
+
+
+def digest_of(path: Path) -> bytes:
+    """SHA-256 of a file of any size. Raises ``ConfigError`` where it can't be read."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name the model's file") from None
+    return digest.digest()
 
 
 def assemble(
@@ -231,9 +250,11 @@ def assemble(
     stop: Callable[[], bool] = bool,
     synced: Errand | None = None,
     node: GraphNode | None = None,
+    model: bytes = b"",
 ) -> Onboard | None:
     """Put the process together: all kernels compiled and all files and sockets open when it returns.
 
+    ``model``: SHA-256 of the model that records name, empty for none.
     ``node``: brings what is monitored, and is told all that is published; ``addresses`` then bring reports of action gates.
     None where it had to ``stop`` before the simulator of ``sim_time`` told a time.
     """
@@ -302,7 +323,7 @@ def assemble(
     signing = load_signing_key(key)
 
     def digests(under: Envelope) -> Digests:
-        return Digests(envelope=bytes.fromhex(under.digest), model=b"", monitor=__version__.encode())
+        return Digests(envelope=bytes.fromhex(under.digest), model=model, monitor=__version__.encode())
 
     ring, keeper, raw = black_box.open(monitor, boot) if black_box is not None else (None, None, None)
     wake: list[Onboard] = []
