@@ -32,7 +32,8 @@ test: $(STAMP) lint ## Style, types, import rules and the whole test suite
 .PHONY: test-ros2
 test-ros2: ## The ROS 2 node against real publishers; needs ROS 2 and the built ros2_ws sourced (docs/ros2.md)
 	@if PYTHONPATH="$(ROS_PYTHONPATH)" python3 -c 'import rclpy, edge_monitor_msgs' 2>/dev/null; then \
-	  cd ros2_ws/src/edge_monitor_ros && PYTHONPATH="$(CURDIR)/ros2_ws/src/edge_monitor_ros:$(CURDIR):$(ROS_PYTHONPATH)" python3 -m pytest -p no:cacheprovider test; \
+	  cd ros2_ws/src/edge_monitor_ros && PYTHONPATH="$(CURDIR)/ros2_ws/src/edge_monitor_ros:$(CURDIR):$(CURDIR)/replay:$(CURDIR)/tests:$(ROS_PYTHONPATH)" \
+	    python3 -m pytest -p no:cacheprovider test; \
 	else echo "test-ros2: DID NOT RUN: no ROS 2 is sourced, or ros2_ws is not built (docs/ros2.md)"; fi
 
 lint: $(STAMP) ## Style, types and import rules only

@@ -346,7 +346,7 @@ class Decider:
         found += self._between(self.gates.advance(t, decided, inclusive=inclusive))
         if self.handover is not None:
             found += self._acts(self.handover.advance(t, decided, inclusive=inclusive))
-        return sorted(found, key=lambda event: event.t_effective)
+        return sorted(found, key=lambda event: event.t_effective) if len(found) > 1 else found
 
     def _captures(self, captures: list[Capture]) -> Iterator[Event]:
         spec = self.envelope.hard_cases

@@ -18,6 +18,7 @@ _OPS = (c.c_uint32 * 3)(0x01010000, 0, 0)
 #: What a reader is asked for besides messages.
 NEWS = dds.DEADLINE_MISSED | dds.INCOMPATIBLE_QOS | dds.SAMPLE_LOST | dds.SAMPLE_REJECTED | dds.LIVELINESS
 _ANNOUNCED = 64  # publications that are taken in one go
+_RUNG, _ARRIVED = 0, 1  # places in a reader's bell
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +98,14 @@ class Participant:
             library().dds_create_domain(domain, ",".join(parts).encode())  # fails where there is one: of this process
         self.handle = _made(library().dds_create_participant(domain, None, None), f"dds:{domain}", HELP)
         self._announced = _made(library().dds_create_reader(self.handle, dds.PUBLICATIONS, None, None), f"dds:{domain}")
+        self._samples, self._infos = (c.c_void_p * _ANNOUNCED)(), (dds.Info * _ANNOUNCED)()
 
     def news(self) -> list[Publication | Gone]:
         """Writers that have come, changed or gone since the last call; this participant's own among them."""
         found: list[Publication | Gone] = []
-        samples = (c.c_void_p * _ANNOUNCED)()
-        infos = (dds.Info * _ANNOUNCED)()
+        samples, infos = self._samples, self._infos
         while True:
+            c.memset(samples, 0, c.sizeof(samples))  # the library lends its own memory where there is no other
             count = library().dds_take(self._announced, samples, infos, _ANNOUNCED, _ANNOUNCED)
             if count <= 0:
                 return found
@@ -141,6 +143,8 @@ class Reader:
 
         self.qos, self.type = qos, type_name
         self.bell = np.zeros(1, BELL)
+        self._words = memoryview(self.bell.view(np.int64))  # NumPy takes ten times as long for one of them
+        self._stamps = self.bell["stamps"][0]
         self.bell["eventfd"], self.bell["time_at"] = eventfd, self.bell["time"].ctypes.data
         self._arrived = self._taken = 0
         self._next = 0  # number of the sample that is taken next, as they arrived
@@ -154,18 +158,18 @@ class Reader:
     @property
     def rung(self) -> bool:
         """Whether there may be messages."""
-        return bool(self.bell["rung"][0])
+        return self._words[_RUNG] != 0
 
     def look(self) -> int:
         """To be called before messages are taken: what comes from now on rings again. Answers how many have come so far."""
-        arrived = int(self.bell["arrived"][0])
-        self.bell["rung"] = 0
+        arrived: int = self._words[_ARRIVED]
+        self._words[_RUNG] = 0
         self._next = max(self._next, arrived - self.qos.depth)
         return arrived
 
     def came(self, arrived: int) -> Came:
         """When the samples arrived that are taken next; ``arrived`` as the look said."""
-        return Came(self.bell["stamps"][0], self._next, arrived)
+        return Came(self._stamps, self._next, arrived)
 
     def account(self, arrived: int, taken: int, *, more: bool) -> int:
         """What came of a look: ``arrived`` as it said, then ``taken``; ``more``: the queue may not be empty.
@@ -175,7 +179,7 @@ class Reader:
         self._taken += taken
         self._next += taken
         if more:
-            self.bell["rung"] = 1
+            self._words[_RUNG] = 1
             return 0
         self._next = max(self._next, arrived)
         came, took = arrived - self._arrived, self._taken

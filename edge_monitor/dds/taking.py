@@ -91,17 +91,20 @@ class Takings:
         """``largest``: bytes of a message; larger ones are counted and left out."""
         self._largest = largest
         self._data = np.empty(1 << 16, np.uint8)
+        self._place = self._data.ctypes.data  # asking for an address costs as much as taking a message
         self._rows = np.empty(1 << 10, MESSAGE)
         self._count = 0
         self._parts = 0  # readers' takings among them
         self.size = 0  #: bytes so far
         self._pointers = np.zeros(TAKEN, np.int64)
         self._infos = np.zeros(TAKEN, INFO)
+        self._into = self._pointers.ctypes.data, self._infos.ctypes.data
+        self._dds_take = library().dds_takecdr
 
     def take(self, reader: int) -> int:
         """Take up to ``TAKEN`` samples out of a reader's queue: to be followed by :meth:`keep` or :meth:`drop`."""
-        count = library().dds_takecdr(reader, self._pointers.ctypes.data, TAKEN, self._infos.ctypes.data, 0)
-        return max(int(count), 0)
+        pointers, infos = self._into
+        return max(int(self._dds_take(reader, pointers, TAKEN, infos, 0)), 0)
 
     def keep(self, count: int, t: int, channel: int, came: Came | None = None, floor: int = 0) -> tuple[int, int]:
         """Add what was taken; answers how many messages, and how many were too large.
@@ -112,12 +115,12 @@ class Takings:
         if self.size + needed > len(self._data):  # a new one, since arrays of earlier batches may still look at the old
             data = np.empty(max(2 * len(self._data), self.size + needed), np.uint8)
             data[: self.size] = self._data[: self.size]
-            self._data = data
+            self._data, self._place = data, data.ctypes.data
         if self._count + count > len(self._rows):
             rows = np.empty(max(2 * len(self._rows), self._count + count), MESSAGE)
             rows[: self._count] = self._rows[: self._count]
             self._rows = rows
-        place = self._data.ctypes.data + self.size
+        place = self._place + self.size
         rows = self._rows[self._count :]
         stamps, first, end = came or (_NO_STAMPS, 0, 0)
         kept, large = copy(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import zmq
@@ -58,17 +58,20 @@ class Access:
         """Also tell what a source refused."""
         self._sources.append(refusals)
 
-    @property
-    def sockets(self) -> Sequence[Any]:
-        """To be polled: handshakes wait for :meth:`attend`."""
-        return [self._keeper.socket] if self._keeper is not None else []
+    def poll_with(self, poller: zmq.Poller) -> None:
+        """Have ``poller`` wait for handshakes and subscriptions, which wait for :meth:`attend`."""
+        if self._keeper is not None:
+            poller.register(self._keeper.socket, zmq.POLLIN)
+        if self._broadcast is not None:
+            self._broadcast.poll_with(poller)
 
-    def attend(self, now: int) -> list[Event]:
-        """Answer the handshakes that wait, look at subscriptions; what there is to tell of it at ``now`` (ns)."""
+    def attend(self, now: int, ready: Container[Any] | None = None) -> list[Event]:
+        """Answer the handshakes that wait, look at subscriptions; what there is to tell of it at ``now`` (ns). ``ready``: the
+        sockets for which the poller has found something; None: nobody has asked it."""
         if self._keeper is not None:
             self._keeper.serve(now)
         found = []
-        if self._broadcast is not None and (degraded := self._broadcast.attend(now)) is not None:
+        if self._broadcast is not None and (degraded := self._broadcast.attend(now, ready)) is not None:
             found.append(degraded)
         for refusals in self._sources:
             self._waiting += refusals()

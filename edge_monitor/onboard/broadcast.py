@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
+from typing import Any
 
 import zmq
 
@@ -27,6 +28,7 @@ class Broadcast:
         self._bind = bind
         self._socket: Socket | None = bind(address)
         self._address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._poller: zmq.Poller | None = None
         self._size = 0
         self._opened = 0  # times that it was opened anew, since the last event
         self._next = 0
@@ -42,19 +44,30 @@ class Broadcast:
             with suppress(zmq.Again):
                 self._socket.send_multipart(parts, zmq.NOBLOCK)
 
-    def attend(self, now: int) -> Event | None:
-        """Take the news of subscriptions; answers an event where the socket had to be opened anew."""
+    def poll_with(self, poller: zmq.Poller) -> None:
+        """Be among what ``poller`` waits for, also when opened anew."""
+        self._poller = poller
+        if self._socket is not None:
+            poller.register(self._socket, zmq.POLLIN)
+
+    def attend(self, now: int, ready: Container[Any] | None = None) -> Event | None:
+        """Take the news of subscriptions; answers an event where the socket had to be opened anew. ``ready``: the sockets
+        for which the poller has found something; None: nobody has asked it."""
         if self._socket is None:
             with suppress(Exception):  # the address is not given back yet: the next turn tries again
                 self._socket = self._bind(self._address)
+                if self._poller is not None:
+                    self._poller.register(self._socket, zmq.POLLIN)
             return None
-        for _ in range(NEWS):
+        for _ in range(NEWS if ready is None or self._socket in ready else 0):
             if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                 break
             news = self._socket.recv()  # of several parts each is a message for us
             if news[:1] in (b"\0", b"\1"):
                 self._size += len(news) if news[:1] == b"\1" else -len(news)
         if self._size > MOST_TOPICS:
+            if self._poller is not None:
+                self._poller.unregister(self._socket)
             self._socket.close(0)
             self._socket, self._size = None, 0
             self._opened += 1

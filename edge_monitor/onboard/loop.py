@@ -139,8 +139,7 @@ class Onboard:
     def admit(self, access: Access) -> None:
         """Look after who may connect."""
         self._access = access
-        for socket in access.sockets:
-            self._poller.register(socket, zmq.POLLIN)
+        access.poll_with(self._poller)
 
     def sync(self, courier: Courier) -> None:
         """Bring the journal to a registry for as long as the loop runs."""
@@ -178,11 +177,12 @@ class Onboard:
         self.end()
 
     def turn(self, wait_ms: int = LONGEST_MS) -> None:
-        """One turn; waits at most ``wait_ms`` for something to come."""
+        """One turn; waits at most ``wait_ms`` for something to come, beyond the time between turns."""
+        early = self._turn_ns - (self._clock() - self._last)
+        if 0 < early <= self._turn_ns:  # before it is asked what has come: one that sleeps twice costs twice as much
+            time.sleep(early / 1e9)
+            wait_ms = max(0, wait_ms - -(-early // 1_000_000))
         ready = {socket for socket, _ in self._poller.poll(wait_ms)}
-        behind = self._turn_ns - (self._clock() - self._last)
-        if 0 < behind <= self._turn_ns:
-            time.sleep(behind / 1e9)
         begun = self._last = self._clock()
         if self._wake in ready:  # asking one that has not rung costs an exception; so does a socket without requests
             os.eventfd_read(self._wake)
@@ -204,7 +204,7 @@ class Onboard:
                 self.announce(event, now)
         for event in self._courier.news() if self._courier is not None else ():
             self.announce(replace(event, t_effective=now, t_decided=now), now)
-        for event in self._access.attend(now) if self._access is not None else ():
+        for event in self._access.attend(now, ready) if self._access is not None else ():
             self.announce(event, now)
         if self._desk is not None and self._desk.socket in ready:
             self._desk.serve(now)

@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import EdgeMonitorError, UsageError
 from ..journal import Digests, Entry, Journal, Severity
@@ -24,8 +25,7 @@ RETRY_S, LONGEST_RETRY_S = 0.5, 30.0
 MAX_JOBS = 64  #: receipts and the like that may wait
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(NamedTuple):
     """How the journal is. ``failure``: why it can't be written, empty where it can; ``waiting``: entries not durable;
     ``oldest``: when the oldest of them was put (ns on the clock of ``put``), 0 for none; ``refused``: in all; ``head``: the
     journal's last checkpoint (C2SP, without its signatures), empty before the first."""
@@ -127,9 +127,9 @@ class Scribe:
     def health(self) -> Health:
         """How it stands now."""
         with self._lock:
-            waiting = [item for item, _ in self._written[:1]] + list(self._queue)[:1]
+            first = self._written[0][0] if self._written else self._queue[0] if self._queue else None
             count = len(self._queue) + len(self._written)
-            oldest = waiting[0].t if waiting else 0
+            oldest = first.t if first is not None else 0
             return Health(self._failure, count, oldest, self._refused_all, self._durable_all, self._head)
 
     def close(self, patience: float = 10.0) -> bool:

@@ -66,6 +66,7 @@ class Extractor:
         self._out = np.zeros(1024, SAMPLE)
         self._constants: dict[int, Mapping[str, float]] = {}
         self._names = {signal.name: index for index, signal in enumerate(signals)}
+        self._text_signals: tuple[bytes, tuple[str, ...]] = b"", ()  # what the values were, and which are texts then
 
     def renewed(self, signals: Sequence[Signal]) -> Extractor:
         """An extractor of other signals with the same text table. Channels are to be added to it; see :meth:`succeed`."""
@@ -157,7 +158,12 @@ class Extractor:
     @property
     def text_signals(self) -> tuple[str, ...]:
         """The signals whose values are numbers of texts, by name."""
-        return tuple(self.signals[i].name for i in np.flatnonzero(self._ops["prim"][: len(self.signals)] == IS_TEXT))
+        kinds = self._ops["prim"][: len(self.signals)]
+        known, names = self._text_signals
+        if (found := kinds.tobytes()) != known:  # asked after each batch, and hardly ever another answer
+            names = tuple(self.signals[i].name for i in np.flatnonzero(kinds == IS_TEXT))
+            self._text_signals = found, names
+        return names
 
     def constants(self, channel: int) -> Mapping[str, float]:
         """Number constants (enumerations) in the definition of a channel's type, where a signal needed it."""

@@ -6,6 +6,7 @@ costs less than a callback for each message.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -153,14 +154,14 @@ class RosGraph:
         self._group = Polled()
         self._names = {dds_topic(topic): topic for topic in topics}
         self._known: dict[bytes, Publication] = {}
-        self._looked = -LOOK_NS
+        self._looked = time.monotonic_ns() - LOOK_NS
         self.domain = node.context.get_domain_id()
         self.taps: list[RosTap] = []
 
     def news(self) -> list[Publication | Gone]:
         """Publishers that came, changed or went since the last call."""
-        now = self._node.get_clock().now().nanoseconds
-        if 0 <= now - self._looked < LOOK_NS:
+        now = time.monotonic_ns()  # the node's own clock stands still with a simulator's
+        if now - self._looked < LOOK_NS:
             return []
         self._looked = now
         found = {one.key: one for name, topic in self._names.items() for one in self._publishers(name, topic)}

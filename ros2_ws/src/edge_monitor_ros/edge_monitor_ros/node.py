@@ -33,7 +33,8 @@ from .filling import filled
 from .graph import RosBucket, RosGraph
 from .services import Services
 
-TURN_MS = 2  #: a turn waits at most so long
+#: Between turns, each of which takes what the middleware has queued: nothing wakes them, and shorter ones only cost more.
+TURN_MS = 2
 SPIN_NS = 10_000_000  #: between looks at services, events and transitions
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 PARAMETERS: dict[str, Any] = {
@@ -97,7 +98,7 @@ class MonitorNode(LifecycleNode):
             self.onboard = assemble(
                 self._stack, self.envelope, self._approval, self._actions(), journal, key,
                 black_box=BlackBox(tapes) if tapes else None, publish=self.text("publish"),
-                control=self.text("control"), people=self._people, node=self,
+                control=self.text("control"), people=self._people, node=self, turn_ms=TURN_MS,
             )  # fmt: skip
         except EdgeMonitorError as error:
             self._stack.close()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import live_recording
 import pytest
 from world import ENVELOPE, World
 
@@ -17,9 +18,11 @@ from world import ENVELOPE, World
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Compiled before any test, as ``edge-monitor warm`` does at install time: that takes minutes on a busy machine."""
     os.environ.setdefault("ROS_DOMAIN_ID", str(100 + os.getpid() % 100))
-    file = tmp_path_factory.mktemp("kernels") / "node.yaml"
-    file.write_text(ENVELOPE)
-    run = [sys.executable, "-c", "from edge_monitor.cli import main; main()", "warm", str(file)]
+    folder = tmp_path_factory.mktemp("kernels")
+    files = {folder / "node.yaml": ENVELOPE, folder / "recording.yaml": live_recording.ENVELOPE}
+    for file, envelope in files.items():
+        file.write_text(envelope)
+    run = [sys.executable, "-c", "from edge_monitor.cli import main; main()", "warm", *map(str, files)]
     subprocess.run(run, check=True)
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from geometry_msgs.msg import Twist
+import pytest
+from geometry_msgs.msg import Twist, TwistStamped
 from world import ENVELOPE, World
 
 PACKAGE = Path(__file__).parent.parent / "edge_monitor_ros"
@@ -43,18 +44,32 @@ def test_remapped(make: Callable[..., World]) -> None:
     world.decides("")
 
 
-def test_the_gate_of_cmd_vel(make: Callable[..., World]) -> None:
-    """It passes, limits and stops on the lease; what it holds back is an event of the monitor, and in its journal."""
+@pytest.mark.parametrize("kind", [Twist, TwistStamped])
+def test_the_gate_of_cmd_vel(make: Callable[..., World], kind: Any) -> None:
+    """It passes, limits and stops on the lease, stamped or not; what it holds back is an event of the monitor, and in its
+    journal."""
     world = make()
+    stamped = kind is TwistStamped
     process = world.monitor(autostart="true")
     gate = {"monitor": f"ipc://{world.folder}/out", "actions": f"ipc://{world.folder}/in"}
-    told = world.module("cmd_vel_gate", accept_unapproved="true", stamped="false", max_speed="1.0", **gate)
+    told = world.module("cmd_vel_gate", accept_unapproved="true", stamped=str(stamped).lower(), max_speed="1.0", **gate)
     out: list[Any] = []
-    asked = Twist()
+    message = kind()
+    asked = message.twist if stamped else message
     asked.linear.x, asked.angular.z = 0.5, 0.2
-    world.node.create_subscription(Twist, "/cmd_vel_out", out.append, 10)
-    publisher = world.node.create_publisher(Twist, "/cmd_vel_in", 1)
-    world.node.create_timer(0.05, lambda: publisher.publish(asked))
+
+    def came(sent: Any) -> None:
+        assert not stamped or sent.header.stamp.sec
+        out.append(sent.twist if stamped else sent)
+
+    def ask() -> None:
+        if stamped:
+            message.header.stamp = world.stamp()
+        publisher.publish(message)
+
+    world.node.create_subscription(kind, "/cmd_vel_out", came, 10)
+    publisher = world.node.create_publisher(kind, "/cmd_vel_in", 1)
+    world.node.create_timer(0.05, ask)
     world.decides("")
     world.until(lambda: out and out[-1].linear.x == 0.5 and out[-1].angular.z == 0.2)
     asked.linear.x = 3.0

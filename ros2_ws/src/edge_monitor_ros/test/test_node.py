@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
-from edge_monitor_msgs.msg import Decision
-from edge_monitor_msgs.srv import GoNoGo, ReloadEnvelope
+from builtin_interfaces.msg import Time
+from edge_monitor_msgs.msg import Decision, Handover
+from edge_monitor_msgs.srv import AcknowledgeHandover, GoNoGo, ReloadEnvelope, ResetLatch
 from lifecycle_msgs.msg import Transition as Change
+from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Float64
-from world import ENVELOPE, World
+from world import ENVELOPE, WITH_PEOPLE, World
 
 
 def test_a_life_of_the_node(make: Callable[..., World]) -> None:
@@ -92,3 +94,54 @@ def test_a_configuration_that_will_not_do(make: Callable[..., World]) -> None:
     world.tell(process, signal.SIGTERM)
     code, text = world.ended(process)
     assert code == 0 and "approv" in text, text
+
+
+def test_people_answer_by_services(make: Callable[..., World]) -> None:
+    """A handover that is demanded is told and accepted, a latch is reset once what set it has cleared; each with its person."""
+    world = make(envelope=WITH_PEOPLE)
+    demands: list[Handover] = []
+    world.node.create_subscription(Handover, f"{world.name}/handovers", demands.append, 100)
+    world.mode = 1.0
+    process = world.monitor(autostart="true")
+    world.decides("")
+    world.up = 13.0
+    world.until(lambda: [one.type for one in demands] == ["handover.requested"])
+    unlatch = ResetLatch.Request(check="upright", person="ada", reason="it stands again")
+    refused = world.call(ResetLatch, "reset_latch", unlatch)
+    assert not refused.ok and "has not cleared" in refused.error
+    answer = AcknowledgeHandover.Request(id="another", accept=True, person="ada")
+    assert not world.call(AcknowledgeHandover, "acknowledge", answer).ok
+    answer.id = demands[0].id
+    assert world.call(AcknowledgeHandover, "acknowledge", answer).ok
+    world.until(lambda: demands[-1].type == "handover.accepted" and demands[-1].person == "ada")
+    world.up = 9.81
+    world.says("upright", "FAIL: 9.81")
+    found = world.call(ResetLatch, "reset_latch", unlatch)
+    assert found.ok, found.error
+    world.decides("")
+    world.tell(process, signal.SIGTERM)
+    assert world.ended(process)[0] == 0
+    assert world.verified().ok and "latch.reset" in {event.type for event in world.events}
+
+
+def test_time_of_a_simulator(make: Callable[..., World]) -> None:
+    """With ``use_sim_time`` latencies and what is published are on the simulator's time, also after that has jumped back."""
+    world = make()
+    clock = world.node.create_publisher(Clock, "/clock", 10)
+    now = 5000.0
+
+    def tick() -> None:
+        nonlocal now
+        now += 0.01
+        clock.publish(Clock(clock=world.stamp()))
+
+    world.stamp = lambda: Time(sec=int(now), nanosec=int(now % 1 * 1e9))
+    world.node.create_timer(0.01, tick)
+    world.monitor(autostart="true", use_sim_time="true")
+    world.decides("")
+    world.until(lambda: 5000 < world.diagnosed < now + 1)
+    world.says("recent", "PASS")
+    now = 2000.0
+    world.until(lambda: 2000 < world.diagnosed < now + 1)
+    world.decides("")
+    world.says("recent", "PASS")

@@ -53,6 +53,19 @@ checks:
 gates:
   drive: {require: all, criteria: [upright, slow, sees, recent], lease: 5 s}
 """
+#: A latch that only a person resets, and a NO_GO that demands one.
+WITH_PEOPLE = (
+    ENVELOPE.replace(
+        "checks:\n",
+        "  mode: {topic: /odom, field: twist.twist.linear.y, max_age: 1 s, values: {MANUAL: 0, AUTO: 1}}\nchecks:\n",
+    )
+    .replace("max: 12,", "max: 12, latch: manual,")
+    .replace("lease: 5 s", "lease: 5 s, on_no_go: transition_demand")
+    + """
+authority: {mode: mode, map: {autonomy: [AUTO], human: [MANUAL]}}
+handover: {accept_within: 10 min, complete_within: 10 min, attest_within: 10 min, gates: [drive]}
+"""
+)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 #: For a machine that is busy with other things; nothing here waits for time to pass.
 PATIENCE_S = 240.0
@@ -61,10 +74,10 @@ PATIENCE_S = 240.0
 class World:
     """Publishes what a robot would, listens to the monitor, and starts processes."""
 
-    def __init__(self, folder: Path, name: str = "/edge_monitor", prefix: str = "/") -> None:
+    def __init__(self, folder: Path, name: str = "/edge_monitor", prefix: str = "/", envelope: str = ENVELOPE) -> None:
         """``name``: of the monitor's node; ``prefix``: of the topics of the robot."""
         self.folder, self.name = folder, name
-        (folder / "node.yaml").write_text(ENVELOPE)
+        (folder / "node.yaml").write_text(envelope)
         make_key("robot", folder)
         self.processes: list[subprocess.Popen[bytes]] = []
         self.living: list[subprocess.Popen[bytes]] = []  # those that nobody has told to end
@@ -73,6 +86,7 @@ class World:
         self.decisions: list[Any] = []
         self.events: list[Any] = []
         self.statuses: dict[str, Any] = {}
+        self.diagnosed = 0.0  #: stamp of the diagnostics, s
         self.node.create_subscription(Decision, f"{name}/decision/drive", self.decisions.append, LATCHED)
         self.node.create_subscription(Transition, f"{name}/events", self.events.append, 100)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnosed, 10)
@@ -83,6 +97,8 @@ class World:
         self.firm = self.node.create_publisher(Float64, f"{prefix}firm", qos_profile_sensor_data)
         self.node.create_publisher(Float64, f"{prefix}once", LATCHED).publish(Float64(data=0.5))
         self.up = 9.81
+        self.mode = 0.0
+        self.stamp: Callable[[], Any] = lambda: self.node.get_clock().now().to_msg()
         self._picture = Image(height=480, width=640, step=1920, encoding="rgb8", data=bytes(480 * 1920))
         timers = ((0.005, self._sense), (0.02, self._move), (0.1, self._see))
         self.timers = [self.node.create_timer(period, call) for period, call in timers]
@@ -182,17 +198,18 @@ class World:
         rclpy.try_shutdown()
 
     def _diagnosed(self, array: Any) -> None:
+        self.diagnosed = array.header.stamp.sec + array.header.stamp.nanosec / 1e9
         self.statuses = {status.name.removeprefix("/"): status for status in array.status}
 
     def _sense(self) -> None:
         message = Imu()
-        message.header.stamp = self.node.get_clock().now().to_msg()
+        message.header.stamp = self.stamp()
         message.linear_acceleration.z = self.up
         self.imu.publish(message)
 
     def _move(self) -> None:
         message = Odometry()
-        message.twist.twist.linear.x = 1.0
+        message.twist.twist.linear.x, message.twist.twist.linear.y = 1.0, self.mode
         self.odometry.publish(message)
         self.firm.publish(Float64(data=0.5))
 
