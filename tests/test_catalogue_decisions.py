@@ -112,6 +112,11 @@ def test_a_hand_inserted_self_approval_does_not_count_and_is_found(model: World)
     with model.reading() as catalogue:
         found = catalogue.approval(catalogue.find("detector"))
         assert found["state"] == "not valid" and found["codes"] == ["self_approval"]
+    with model.writing() as catalogue:  # for ever is no term
+        endless = {**said, "person": "anton", "expires": "2199-01-01"}
+        take(catalogue.tx, sign(APPROVAL, [("d", MODEL)], endless, KEYS["anton"]), model.trust, catalogue.now_ns)
+        found = catalogue.approval(catalogue.find("detector"))
+        assert found["state"] == "not valid"
     Watch(model.store, lambda: model.trust, owner="erin").run_to_end()
     (one,) = opened(model)
     assert (one["kind"], one["subject_alias"], one["owner"]) == ("self_approval", "model:detector@3", "erin")

@@ -166,7 +166,7 @@ def _document(catalogue: Catalogue, row: Any, changes: list[Any]) -> ExceptionDo
         counts = standing.holds and said in STATES and statement.subjects[0][1] == named
         told.append(
             {
-                "time_ns": statement.time_ns(), "state": said, "person": standing.person or statement.text("person"),
+                "time_ns": statement.time_ns, "state": said, "person": standing.person or statement.text("person"),
                 "owner": statement.text("owner"), "reason": statement.text("reason"), "statement": statement.digest,
                 "counts": counts,
             }

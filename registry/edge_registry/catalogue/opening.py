@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_monitor.envelope.approval import MAX_TERM
 from edge_monitor.errors import ConfigError, UsageError
 from edge_monitor.journal.keys import SigningKey, load_signing_key
 from edge_monitor.people import People
@@ -21,7 +22,6 @@ from .reading import Catalogue
 from .statements import Trust
 
 PEOPLE_FILE = "people.yaml"  #: in the registry's folder
-MAX_TERM_NS = 366 * 86_400 * SECOND
 _TERM = re.compile(r"([0-9]{1,5}) ?(h|d|w)", re.ASCII)
 _HOURS = {"h": 1, "d": 24, "w": 168}
 
@@ -91,6 +91,6 @@ def term(text: str, now_ns: int) -> int:
         raise UsageError(
             f"--expires '{text}': expected a term such as 12h, 90d or 4w, or a moment in UTC such as 2027-03-01"
         ) from None
-    if not now_ns < until <= now_ns + MAX_TERM_NS:
+    if not now_ns < until <= now_ns + MAX_TERM:
         raise UsageError(f"--expires '{text}': it must be later than now, and within 366 days")
     return until

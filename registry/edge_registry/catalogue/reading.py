@@ -9,9 +9,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from edge_monitor.envelope.approval import Approval
+from edge_monitor.envelope.approval import MAX_TERM, Approval
 from edge_monitor.errors import UsageError, VerificationError
-from edge_monitor.utc import SECOND, utc_ns
+from edge_monitor.utc import SECOND
 
 from .. import tables as registry
 from ..store import Transaction
@@ -20,7 +20,7 @@ from . import tables as t
 from .documents import DecisionDocument, ItemDocument, StandingDocument, StatementDocument
 from .entering import parse_registration
 from .kinds import KINDS, Ref, alias, parse_ref
-from .statements import APPROVAL, PROMOTION, TEST_RESULT, Standing, Statement, Trust, opened
+from .statements import APPROVAL, PROMOTION, TEST_RESULT, Standing, Statement, Trust, moment, opened
 
 MANY = 500  #: things in one list, at most
 _CHUNK = 500  #: digests in one query
@@ -65,6 +65,7 @@ class Catalogue:
     trust: Trust
     now_ns: int
     _said: dict[str, list[Said]] = field(default_factory=dict)
+    _standings: dict[str, Standing] = field(default_factory=dict)
 
     def items(
         self, kind: str = "", search: str = "", owner: str = "", after: str = "", limit: int = 100
@@ -173,13 +174,12 @@ class Catalogue:
         at = self.now_ns if at_ns is None else at_ns
         if item.kind == "envelope":
             return self._envelope_approval(item, at)
-        own = {self.builder(item), item.owner} - {""}
-        return self._decided(item, APPROVAL, "approved", own, at)
+        return self._decided(item, APPROVAL, "approved", at)
 
     def promotion(self, item: Item, at_ns: int | None = None) -> DecisionDocument:
         """Whether it is promoted at a moment (None: now), to which robots, and by whom."""
         at = self.now_ns if at_ns is None else at_ns
-        return self._decided(item, PROMOTION, "promoted", {self.builder(item)} - {""}, at)
+        return self._decided(item, PROMOTION, "promoted", at)
 
     def results(self, item: Item) -> list[tuple[Said, Standing, str]]:
         """What tests of it gave: in-toto test results, and runs that evaluate it; (statement, standing, word)."""
@@ -202,7 +202,8 @@ class Catalogue:
 
     def said_of(self, digest: str) -> list[Said]:
         """Everything signed about a digest, in the order in which it came."""
-        self._load([digest])
+        if digest not in self._said:
+            self._load([digest])
         return self._said[digest]
 
     def statements(self, digest: str) -> list[StatementDocument]:
@@ -258,6 +259,12 @@ class Catalogue:
         return identity_digest(line) if line is not None else ""
 
     def _registration_standing(self, item: Item) -> Standing:
+        found = self._standings.get(item.digest)
+        if found is None:
+            found = self._standings[item.digest] = self._registered(item)
+        return found
+
+    def _registered(self, item: Item) -> Standing:
         one = next((one for one in self.said_of(item.digest) if one.number == item.statement), None)
         if one is not None and one.form == "approval":
             return approvals.proposal_standing(one.data, self.trust, self.now_ns)
@@ -289,28 +296,36 @@ class Catalogue:
                 )  # fmt: skip
         return worst
 
-    def _decided(self, item: Item, kind: str, good: str, own: set[str], at: int) -> DecisionDocument:
+    def _decided(self, item: Item, kind: str, good: str, at: int) -> DecisionDocument:
         """The newest decision of one kind about a thing that counts, else the newest that does not, else that there is none."""
-        none = decision("not approved" if good == "approved" else "not promoted")
+        none = decision(f"not {good}")
+        if all(one.type != kind for one in self.said_of(item.digest)):
+            return none
+        builder = self.builder(item)
+        own = {builder, item.owner if kind == APPROVAL else ""} - {""}
         counting: list[tuple[int, DecisionDocument]] = []
         against: list[tuple[int, DecisionDocument]] = []
         for one in self.said_of(item.digest):
             if one.type != kind or one.statement is None:
                 continue
             said = one.statement
-            time = said.time_ns()
+            time = said.time_ns
             standing = self.trust.standing(said, at, "approver")
             reasons, codes = list(standing.reasons), list(standing.codes)
             if standing.person in own:
-                who = "registered" if standing.person == self.builder(item) else "owns"
+                who = "registered" if standing.person == builder else "owns"
                 reasons.append(f"{standing.person} {who} it: another person must sign")
                 codes.append("self_approval")
             if said.text("decision") not in (good, "refused", "withdrawn"):
                 reasons.append("it decides nothing that is known")
                 codes.append("malformed")
+            expires = moment(said.text("expires"))
+            if said.text("decision") == good and not time < expires <= time + MAX_TERM:
+                reasons.append("it is for no term, or for more than 366 days")
+                codes.append("term")
             robots = said.predicate.get("robots")
             document = decision(
-                said.text("decision"), person=standing.person, time_ns=time, expires_ns=_moment(said.text("expires")),
+                said.text("decision"), person=standing.person, time_ns=time, expires_ns=expires,
                 ticket=said.text("ticket"), reason=said.text("reason"), statement=one.digest,
                 robots=[str(robot) for robot in robots][:MANY] if isinstance(robots, list) else [],
                 reasons=reasons, codes=codes,
@@ -319,7 +334,7 @@ class Catalogue:
                 document["state"] = "not valid"
                 against.append((time, document))
             elif time <= at:
-                if document["state"] == good and document["expires_ns"] and at >= document["expires_ns"]:
+                if document["state"] == good and at >= expires:
                     document["state"] = "expired"
                 counting.append((time, document))
         newest = max(counting or against, key=lambda pair: pair[0], default=(0, none))
@@ -398,10 +413,3 @@ def _wanted(ref: Ref) -> list[Any]:
 
 def _parts(digests: Sequence[str]) -> Iterable[Sequence[str]]:
     return (digests[place : place + _CHUNK] for place in range(0, len(digests), _CHUNK))
-
-
-def _moment(text: str) -> int:
-    try:
-        return utc_ns(text)
-    except ValueError:
-        return 0

@@ -47,6 +47,7 @@ class Statement:
     payload: bytes
     signatures: tuple[tuple[str, bytes], ...]  #: (hint at the key, signature)
     digest: str
+    time_ns: int  #: when it was signed, by the signer's word, ns since 1970; 0: it does not say
 
     @property
     def is_own(self) -> bool:
@@ -57,13 +58,6 @@ class Statement:
         """A text of the predicate; empty where there is none."""
         value = self.predicate.get(name)
         return value if isinstance(value, str) else ""
-
-    def time_ns(self, default: int = 0) -> int:
-        """When it was signed, by the signer's word, ns since 1970."""
-        try:
-            return utc_ns(self.text("time"))
-        except ValueError:
-            return default
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +125,16 @@ def opened(data: bytes) -> Statement:
     ):
         raise VerificationError("has no predicate with a type")
     subjects = _subjects(statement.get("subject"))
-    return Statement(kind, subjects, predicate, payload, tuple(signatures), hashlib.sha256(data).hexdigest())
+    digest, signed = hashlib.sha256(data).hexdigest(), moment(predicate.get("time"))
+    return Statement(kind, subjects, predicate, payload, tuple(signatures), digest, signed)
+
+
+def moment(value: Any) -> int:
+    """A moment as statements write it, ns since 1970; 0 for what is none."""
+    try:
+        return utc_ns(value)
+    except ValueError:
+        return 0
 
 
 def digest_of(resource: Any) -> str:
@@ -161,9 +164,9 @@ class Trust:
             return Standing(word, reasons=(reason,), codes=(signer,))
         if not statement.is_own:
             return self.of_signer(signer, "", now_ns, now_ns, role)
-        if not statement.text("person") or not statement.time_ns():
+        if not statement.text("person") or not statement.time_ns:
             return Standing("not valid", reasons=("it does not say who signed it, and when",), codes=("malformed",))
-        return self.of_signer(signer, statement.text("person"), statement.time_ns(), now_ns, role)
+        return self.of_signer(signer, statement.text("person"), statement.time_ns, now_ns, role)
 
     def of_signer(self, signer: Signer, claimed: str, signed_ns: int, now_ns: int, role: str = "") -> Standing:
         """What one's word is worth that was given at ``signed_ns``, in the name of ``claimed`` (empty: none is)."""
