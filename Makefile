@@ -10,7 +10,7 @@ export PYTHONPATH :=
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-aarch64 lint fuzz crash chaos mutants hil bench bench-live bench-packet bench-sync bench-calibration clean docs plots
+.PHONY: help install demo test test-aarch64 lint fuzz crash chaos mutants hil bench bench-live bench-packet bench-sync bench-registry bench-calibration clean docs plots
 
 help: ## What can be made here
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 19
@@ -81,6 +81,9 @@ bench-ros2: $(STAMP) ## CPU by message out of a ROS 2 graph, through DDS, and as
 
 bench-sync: $(STAMP) ## A journal into a registry's process, SQLite and PostgreSQL, beside COPY of the same rows; build/bench-sync.json
 	$(BIN)/python bench/sync.py
+
+bench-registry: $(STAMP) ## Pages of a registry with a million events, ten a second, while it takes 5,000 events a second; build/bench-registry.json
+	$(BIN)/python bench/registry.py
 
 bench-packet: $(STAMP) ## Export and verify evidence packets of 100,000 and 1,000,000 events, by both verifiers; build/bench-packet.json
 	$(BIN)/python bench/packet.py

@@ -25,6 +25,7 @@ from edge_registry.house import House, open_house
 from edge_registry.ingest import Ingest
 from edge_registry.store import Store
 from edge_registry.web.access import grant
+from edge_registry.web.pages_store import PagesStore
 from edge_registry.web.serving import Serving, parse_address, site
 
 SECOND = 10**9
@@ -263,7 +264,7 @@ class World:
     """A registry with its pages. ``tokens``: by person; each role has a person of its name."""
 
     house: House
-    store: Store
+    store: PagesStore
     serving: Serving
     tokens: dict[str, str]
     folder: Path
@@ -318,7 +319,7 @@ def world(
     pages = site(house, people_file(folder), now=clock)
     serving = Serving(pages, parse_address("127.0.0.1:*"))
     tokens = {}
-    with pages.store.begin() as tx:
+    with pages.store.own() as tx:
         for role in ROLES:
             tokens[role] = grant(tx, role, "test", 30, int(clock()))[1]
     found = World(house, pages.store, serving, tokens, folder, clock)

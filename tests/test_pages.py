@@ -118,7 +118,7 @@ def test_reading_in_pieces_leads_to_the_same_rows(here: World, monkeypatch: pyte
 
     whole = rows()
     monkeypatch.setattr("edge_registry.web.follower.CHUNK", 3)
-    with here.store.begin() as tx:
+    with here.store.own() as tx:
         for table in (w.logs, w.missions, w.spans, w.marks):
             tx.connection.execute(sa.delete(table))
     followers = [Follower(here.store) for _ in range(2)]

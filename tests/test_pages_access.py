@@ -167,7 +167,7 @@ def test_a_program_sends_its_token_along(here: World) -> None:
     """With the token of a person as bearer it gets what that person may, under ``/api/`` only; withdrawn, nothing."""
     from edge_registry.web.access import grant, withdraw
 
-    with here.store.begin() as tx:
+    with here.store.own() as tx:
         number, token = grant(tx, "assurance", "test", 1, int(time.time()))
     program = Client(here.port)
     good = {"authorization": f"Bearer {token}"}
@@ -177,7 +177,7 @@ def test_a_program_sends_its_token_along(here: World) -> None:
     assert program.get("/fleet", **good).status == 303
     for wrong in ("", "Bearer ", "Bearer ert1.wrong", f"Basic {token}", f"Bearer {token}x", f"Bearer {'x' * 5000}"):
         assert program.get("/api/v1/items", authorization=wrong).status == 401, wrong
-    with here.store.begin() as tx:
+    with here.store.own() as tx:
         withdraw(tx, number, "test", int(time.time()))
     assert program.get("/api/v1/items", **good).status == 401
 
@@ -235,11 +235,11 @@ def test_sessions_end(here: World) -> None:
         clock.ahead = 0
     from edge_registry.web.access import grant, withdraw
 
-    with here.store.begin() as tx:
+    with here.store.own() as tx:
         number, token = grant(tx, "planner", "test", 1, int(time.time()))
     client = here.client()
     assert client.sign_in(token).status == 303 and client.get("/fleet").status == 200
-    with here.store.begin() as tx:
+    with here.store.own() as tx:
         assert withdraw(tx, number, "test", int(time.time())) == "planner"
     assert client.get("/fleet").status == 303 and here.client().sign_in(token).status == 403
 

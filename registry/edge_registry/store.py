@@ -89,7 +89,7 @@ class Store:
 
         Raises ``ConfigError`` where it can't be opened, or is a database of something else.
         """
-        self.engine = _engine(url)
+        self.engine = open_engine(url)
         try:
             _create(self.engine)
             self._index_later()
@@ -128,7 +128,18 @@ class Store:
     @contextmanager
     def begin(self) -> Iterator[Transaction]:
         """A transaction that writes; committed at the end, undone by an exception."""
-        with self.engine.connect() as connection:
+        with self._writing(self.engine) as tx:
+            yield tx
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """One snapshot to read from."""
+        with self._snapshot(self.engine) as tx:
+            yield tx
+
+    @contextmanager
+    def _writing(self, engine: Engine) -> Iterator[Transaction]:
+        with engine.connect() as connection:
             if self.is_sqlite:
                 connection.exec_driver_sql("begin immediate")
             try:
@@ -139,9 +150,9 @@ class Store:
                 raise
 
     @contextmanager
-    def read(self) -> Iterator[Transaction]:
-        """One snapshot to read from."""
-        engine = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
+    def _snapshot(self, engine: Engine) -> Iterator[Transaction]:
+        if not self.is_sqlite:
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
         with engine.connect() as connection:
             if self.is_sqlite:
                 connection.exec_driver_sql("begin")
@@ -383,7 +394,8 @@ def _head(tree: CompactRange, chain: KeyChain) -> dict[str, Any]:
     }
 
 
-def _engine(url: str) -> Engine:
+def open_engine(url: str) -> Engine:
+    """The engine of an address, with the rules of this registry. Raises ``ConfigError`` where it is none."""
     try:
         parsed = sa.make_url(url)
         if parsed.drivername == "postgresql":

@@ -26,13 +26,12 @@ def command() -> None:
 def grant(person: str, days: int, by: str, folder: Path, database: str | None) -> None:
     """Print a token for PERSON, an id of the people file. It is shown once; the registry keeps a hash of it."""
     from ..house import open_house
-    from ..web import tables
     from ..web.access import grant as granted
+    from ..web.pages_store import PagesStore
 
-    store = open_house(folder, database).store()
+    store = PagesStore(open_house(folder, database).database)
     try:
-        tables.create(store.engine)
-        with store.begin() as tx:
+        with store.own() as tx:
             number, token = granted(tx, person, by, days, int(time.time()))
     finally:
         store.close()
@@ -46,12 +45,11 @@ def grant(person: str, days: int, by: str, folder: Path, database: str | None) -
 def show(folder: Path, database: str | None) -> None:
     """List the tokens: whose, until when, and when last used."""
     from ..house import open_house
-    from ..web import tables
+    from ..web.pages_store import PagesStore
     from ..web.people import tokens
 
-    store = open_house(folder, database).store()
+    store = PagesStore(open_house(folder, database).database)
     try:
-        tables.create(store.engine)
         with store.read() as tx:
             rows = tokens(tx, int(time.time()))
     finally:
@@ -71,13 +69,12 @@ def show(folder: Path, database: str | None) -> None:
 def withdraw(number: int, by: str, folder: Path, database: str | None) -> None:
     """Let token NUMBER count no more; whoever signed in with it is out at once."""
     from ..house import open_house
-    from ..web import tables
     from ..web.access import withdraw as withdrawn
+    from ..web.pages_store import PagesStore
 
-    store = open_house(folder, database).store()
+    store = PagesStore(open_house(folder, database).database)
     try:
-        tables.create(store.engine)
-        with store.begin() as tx:
+        with store.own() as tx:
             person = withdrawn(tx, number, by, int(time.time()))
     finally:
         store.close()

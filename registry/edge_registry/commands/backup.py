@@ -18,12 +18,10 @@ def command(file: Path, folder: Path, database: str | None) -> None:
 
     Keys and delivered files are not in it: copy the folder's *.key, *.curve and blobs too, the keys to a safe place.
     """
-    import os
-    import sqlite3
-
     from edge_monitor.errors import UsageError
 
     from ..house import open_house
+    from ..web.pages_store import SUFFIX
 
     store = open_house(folder, database).store()
     source = store.engine.url.database if store.is_sqlite else None
@@ -32,6 +30,20 @@ def command(file: Path, folder: Path, database: str | None) -> None:
         raise UsageError("the database is PostgreSQL: back it up with 'pg_dump --format=custom'")
     if file.exists():
         raise UsageError(f"{file} exists; name another file")
+    size = _copied(Path(source), file)
+    beside = Path(source + SUFFIX)
+    if beside.exists():  # who read what, and who may
+        size += _copied(beside, file.with_name(file.name + SUFFIX))
+    click.echo(f"{file}  {size} bytes; robots send again what came since, and the registry takes it up")
+
+
+def _copied(source: Path, file: Path) -> int:
+    """Copy a database as it is at one moment; answers its bytes. Raises ``UsageError``."""
+    import os
+    import sqlite3
+
+    from edge_monitor.errors import UsageError
+
     part = file.with_name(file.name + ".part")
     try:
         with part.open("xb"):
@@ -49,4 +61,4 @@ def command(file: Path, folder: Path, database: str | None) -> None:
     except (OSError, sqlite3.Error) as error:
         part.unlink(missing_ok=True)
         raise UsageError(f"{file}: cannot be written ({error})") from None
-    click.echo(f"{file}  {file.stat().st_size} bytes; robots send again what came since, and the registry takes it up")
+    return file.stat().st_size

@@ -21,8 +21,9 @@ import sqlalchemy as sa
 from edge_monitor.errors import UsageError
 from edge_monitor.people import People
 
-from ..store import Store, Transaction
+from ..store import Transaction
 from . import tables as w
+from .pages_store import PagesStore
 
 PREFIX = "ert1."  #: of a token
 SESSION_S, IDLE_S = 12 * 3600, 3600  #: a session ends after so long, or so long after its last request
@@ -69,7 +70,9 @@ def allowed(permission: str) -> list[str]:
 class Access:
     """Signs people in and out. ``people``: the people file as it is now, None where there is none; ``now``: s since 1970."""
 
-    def __init__(self, store: Store, people: Callable[[], People | None], now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: PagesStore, people: Callable[[], People | None], now: Callable[[], float] = time.time
+    ) -> None:
         self._store = store
         self.people = people
         self.now = now
@@ -80,7 +83,7 @@ class Access:
         """A new session for the holder of a token: what its cookie holds; None where it is unknown, over or withdrawn."""
         now = int(self.now())
         digest = hashlib.sha256(token.strip().encode("utf-8", "replace")).digest()
-        with self._store.begin() as tx:
+        with self._store.own() as tx:
             row = tx.connection.execute(sa.select(w.tokens).where(w.tokens.c.hash == digest)).first()
             person = row.person if row is not None else ""
             if row is None or row.withdrawn_s is not None or now >= row.expires_s or self._roles(person) is None:
@@ -114,7 +117,7 @@ class Access:
         if row is None or found is None or row.withdrawn_s is not None or now >= row.expires_s:
             return None
         if row.used_s is None or now - row.used_s >= TOUCH_S:
-            with self._store.begin() as tx:
+            with self._store.own() as tx:
                 tx.connection.execute(sa.update(w.tokens).where(w.tokens.c.id == row.id).values(used_s=now))
         return Visitor(row.person, found[0], found[1], "", b"")
 
@@ -138,19 +141,19 @@ class Access:
         if found is None:
             return None
         if now - row.seen_s >= TOUCH_S:
-            with self._store.begin() as tx:
+            with self._store.own() as tx:
                 tx.connection.execute(sa.update(w.sessions).where(w.sessions.c.hash == row.hash).values(seen_s=now))
         return Visitor(row.person, found[0], found[1], row.csrf, bytes(row.hash))
 
     def sign_out(self, visitor: Visitor, address: str) -> None:
         """End a session."""
-        with self._store.begin() as tx:
+        with self._store.own() as tx:
             tx.connection.execute(sa.delete(w.sessions).where(w.sessions.c.hash == visitor.session))
             note(tx, int(self.now()), visitor.person, "sign-out", "", "", address)
 
     def record(self, visitor: Visitor, action: str, subject: str, words: str, address: str) -> None:
         """Write down that somebody read payloads, or changed something."""
-        with self._store.begin() as tx:
+        with self._store.own() as tx:
             note(tx, int(self.now()), visitor.person, action, subject, words, address)
 
     def attempt(self, address: str) -> bool:

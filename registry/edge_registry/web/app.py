@@ -27,10 +27,10 @@ from edge_monitor.errors import EdgeMonitorError
 from ..catalogue.interface import failure
 from ..catalogue.statements import TrustNow
 from ..house import House
-from ..store import Store
 from . import shown
 from .access import Access, Visitor, allowed, is_same
 from .packets import Packets
+from .pages_store import PagesStore
 from .people import PeopleFile
 from .vocabulary import meaning
 
@@ -99,7 +99,7 @@ class Page:
 class Site:
     """Everything pages need. ``secure``: reached by TLS, so that cookies travel no other way."""
 
-    store: Store
+    store: PagesStore
     house: House
     people: PeopleFile
     access: Access

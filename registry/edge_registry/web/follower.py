@@ -18,9 +18,10 @@ from edge_monitor.errors import VerificationError
 from edge_monitor.journal.records import Record, decode_payload, decode_record
 
 from .. import tables as t
-from ..store import Event, Store
+from ..store import Event
 from . import tables as w
 from .chronicle import Chronicle
+from .pages_store import PagesStore
 
 CHUNK = 2000  #: records that one transaction takes
 EVERY_S = 0.5  #: between two looks whether there is anything new
@@ -30,7 +31,7 @@ RETRY_S = 5.0  #: after the database failed
 class Follower:
     """Follows all logs of a registry. ``tell``: is told in a line what went wrong."""
 
-    def __init__(self, store: Store, tell: Callable[[str], None] = lambda words: None) -> None:
+    def __init__(self, store: PagesStore, tell: Callable[[str], None] = lambda words: None) -> None:
         self._store = store
         self._tell = tell
         self._done = threading.Event()
@@ -83,7 +84,7 @@ class Follower:
             for event in tx.events(log, start, end):
                 chronicle.take(event.seq, *decoded(event))
         values = _standing(chronicle) | {"read": end}
-        with self._store.begin() as tx:
+        with self._store.own() as tx:
             if known is None:
                 taken = _upsert(tx.connection, w.logs, [{"log": log, **values}], keep=True)
             else:

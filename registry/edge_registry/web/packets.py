@@ -24,8 +24,9 @@ from edge_monitor.journal.keys import SigningKey, VerifierKey, load_signing_key,
 from .. import tables as t
 from ..blobs import Blobs
 from ..evidence import LogSource, chosen
-from ..store import Store, Transaction
+from ..store import Transaction
 from . import tables as w
+from .pages_store import PagesStore
 from .shown import State, log_text
 
 KEPT = 200  #: packets whose files stay; older ones are made again from the same records, with the same bytes
@@ -69,7 +70,7 @@ class Packet:
 class Packets:
     """Makes packets in a folder. The key that signs them is made with it; its public half is there, and on the page of keys."""
 
-    def __init__(self, store: Store, folder: Path, registry: CosignerKey, blobs: Blobs) -> None:
+    def __init__(self, store: PagesStore, folder: Path, registry: CosignerKey, blobs: Blobs) -> None:
         """Raises ``ConfigError`` where the folder can't be written."""
         self._store, self._folder, self._registry, self._blobs = store, folder, registry, blobs
         self._room = threading.Semaphore(AT_ONCE)
@@ -106,7 +107,7 @@ class Packets:
             done = export(LogSource(tx, log, end, self._blobs), out, self.key, start=first, end=end)
         verdict, findings = self._verified(out, robot.identity, people, log.valid_size)
         seconds = f"{time.monotonic() - begun:.2f}"
-        with self._store.begin() as tx:
+        with self._store.own() as tx:
             values = {
                 "log": row.log,
                 "first": first,

@@ -24,11 +24,11 @@ from ..catalogue.opening import PEOPLE_FILE
 from ..catalogue.watching import Watching
 from ..configuration import load as load_configuration
 from ..house import House
-from . import tables as w
 from .access import Access
 from .app import Site, application
 from .follower import Follower
 from .packets import Packets
+from .pages_store import PagesStore
 from .people import PeopleFile
 
 AT_ONCE = 64  #: requests; beyond them an answer says to come again
@@ -70,8 +70,7 @@ def parse_address(text: str, certificate: Path | None = None, key: Path | None =
 
 def site(house: House, people: Path | None, *, secure: bool = False, now: Callable[[], float] = time.time) -> Site:
     """Everything pages need, over the registry in a folder. Raises ``ConfigError``."""
-    store = house.store()
-    w.create(store.engine)
+    store = PagesStore(house.database)
     file = PeopleFile(people if people is not None else house.folder / PEOPLE_FILE)
     packets = Packets(store, house.folder / "packets", cosigner_of(house.key), Blobs(house.blobs))
     return Site(store, house, file, Access(store, file, now), packets, secure)
