@@ -15,10 +15,15 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from edge_monitor.journal import Digests
+from edge_registry import retention
 from edge_registry.catalogue.entering import Link, Registration, take
 from edge_registry.catalogue.interface import ENDPOINTS, openapi, routes
 from edge_registry.catalogue.statements import TEST_RESULT, sign
 from edge_registry.catalogue.watch import Watch
+from edge_registry.configuration import DEFAULT_S, Configuration
+from edge_registry.siem.addresses import open_output, parse_address
+from edge_registry.siem.delivery import DeliveryError
+from edge_registry.siem.sending import Sender
 
 DATA, MODEL = "1" * 64, "2" * 64
 
@@ -40,6 +45,10 @@ def world(tmp_path: Path, database: str) -> Iterator[World]:
             take(catalogue.tx, data, world.trust, catalogue.now_ns)
     world.drive(Digests(b"\xee" * 32, bytes.fromhex(MODEL), b"1"), time.time_ns())
     world.sync()
+    retention.apply(world.store, Configuration(), int(time.time()) + 2 * DEFAULT_S, "night")
+    with pytest.raises(DeliveryError):
+        nowhere = parse_address("syslog://127.0.0.1:9")
+        Sender(world.store, "soc", open_output(nowhere, "cef"), nowhere.text(), "cef").step()
     Watch(world.store, lambda: world.trust, owner="erin").run_to_end()
     yield world
     world.close()
@@ -65,7 +74,7 @@ def test_every_endpoint_answers_as_its_document_says(world: World, app: Starlett
         "/items/{ref}/lineage": f"/items/{MODEL}/lineage", "/statements/{digest}": f"/statements/{statement}",
         "/robots": "/robots", "/robots/{robot}": "/robots/robot-7",
         "/robots/{robot}/records/{log}/{sequence}/lineage": f"/robots/robot-7/records/{log[:8]}/3/lineage",
-        "/exceptions": "/exceptions", "/exceptions/{number}": "/exceptions/1",
+        "/erasures": "/erasures", "/outputs": "/outputs", "/exceptions": "/exceptions", "/exceptions/{number}": "/exceptions/1",
     }  # fmt: skip
     assert set(asked) == set(document["paths"]) == {one.path for one in ENDPOINTS}
     found: dict[str, Any] = {}
@@ -80,6 +89,10 @@ def test_every_endpoint_answers_as_its_document_says(world: World, app: Starlett
     assert found["/robots/{robot}/records/{log}/{sequence}/lineage"]["training_data"] == [DATA]
     assert {one["kind"] for one in found["/exceptions"]} == {"unknown_digest", "unreleased_model"}
     assert not found["/robots"][0]["verifies"]
+    assert [(one["what"], one["outcome"], one["payloads"]) for one in found["/erasures"]] == [
+        ("window over", "done", 5)
+    ]
+    assert found["/outputs"][0]["name"] == "soc" and "refused" in found["/outputs"][0]["failure"]
     words = [one["standing"]["word"] for one in found["/items/{ref}"]["statements"]]
     assert words == ["verified", "unknown key"]
 

@@ -77,6 +77,8 @@ TABLE: dict[tuple[str, str], tuple[set[str], str]] = {
         SEES_RECORDS,
         "/api/v1/robots/plane/records/LOG/6/lineage",
     ),
+    ("GET", "/api/v1/erasures"): (SEES_RECORDS, "/api/v1/erasures"),
+    ("GET", "/api/v1/outputs"): (SEES_RECORDS, "/api/v1/outputs"),
     ("GET", "/api/v1/exceptions"): (SEES_RECORDS, "/api/v1/exceptions"),
     ("GET", "/api/v1/exceptions/{number}"): (SEES_RECORDS, "/api/v1/exceptions/1"),
 }

@@ -22,7 +22,7 @@ from edge_monitor.journal.merkle import leaf_hash
 from edge_registry.siem import sending
 from edge_registry.siem.addresses import open_output, parse_address
 from edge_registry.siem.delivery import DeliveryError
-from edge_registry.siem.sending import Sender, states
+from edge_registry.siem.sending import Sender
 
 HERE = Path(__file__).parent
 CERTIFICATE = HERE / "vectors" / "siem_receiver.pem"
@@ -118,8 +118,14 @@ def test_every_record_comes_once_where_nothing_goes_wrong(world: World, tmp_path
             fill(world, 30, boot)
     finally:
         receiver.kill()
-    (state,) = states(world.store)
+    (state,) = stand(world)
     assert state.sent == len(receiver.taken()) and state.failure == ""
+
+
+def stand(world: World) -> list[sending.State]:
+    """How the outputs stand."""
+    with world.store.read() as tx:
+        return sending.states(tx)
 
 
 class CrashError(Exception):
@@ -202,13 +208,13 @@ def test_plain_syslog_sends_the_batch_before_again_where_the_receiver_was_gone(
         )  # died with the rest in hand
         with pytest.raises(DeliveryError):
             one.step()
-        assert "refused" in states(world.store)[0].failure and 0 < one.retry_s <= 1
+        assert "refused" in stand(world)[0].failure and 0 < one.retry_s <= 1
         receiver.start()
         while one.step():
             pass
     finally:
         receiver.kill()
-    assert set(receiver.taken()) == set(expected(world).items()) and states(world.store)[0].failure == ""
+    assert set(receiver.taken()) == set(expected(world).items()) and stand(world)[0].failure == ""
 
 
 def test_a_receiver_that_ends_without_close_notify_is_not_believed(world: World) -> None:
@@ -298,7 +304,7 @@ def test_a_collector_that_takes_only_part_is_not_satisfied(world: World) -> None
     for words in ("answers 503 Busy: wait", "rejects 2 of 5 records: too old"):
         with pytest.raises(DeliveryError, match=words):
             one.step()
-        assert words in states(world.store)[0].failure
+        assert words in stand(world)[0].failure
     assert one.step() == 5
     thread.join(10)
     listener.close()

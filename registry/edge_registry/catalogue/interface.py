@@ -20,7 +20,10 @@ from starlette.routing import Route
 
 from edge_monitor import __version__
 from edge_monitor.errors import EdgeMonitorError, UsageError
+from edge_monitor.utc import SECOND
 
+from ..retention import written_down
+from ..siem.sending import states
 from . import documents as d
 from .exceptions import STATES, exception, exceptions
 from .fleet import active, missions, uses
@@ -78,6 +81,32 @@ class WordsDocument(TypedDict):
     relations: dict[str, list[list[str]]]
     exceptions: dict[str, str]
     states: list[str]
+
+
+class ErasureDocument(TypedDict):
+    """Payloads that were erased, or an erasure that was refused (``outcome``); ``what``: window over, deletion or person."""
+
+    time_ns: int
+    who: str
+    what: str
+    log: str
+    first: int
+    last: int
+    payloads: int
+    outcome: str
+    words: str
+
+
+class OutputDocument(TypedDict):
+    """A way out to a SIEM: where to, how much was acknowledged, and what was wrong last (``failure``, empty: nothing)."""
+
+    name: str
+    address: str
+    format: str
+    cursor: str
+    sent: int
+    time_ns: int
+    failure: str
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
@@ -212,6 +241,29 @@ def _exception(catalogue: Catalogue, one: ById) -> d.ExceptionDocument:
     return exception(catalogue, one.number)
 
 
+def _erasures(catalogue: Catalogue, _: Nothing) -> list[ErasureDocument]:
+    """Payloads that were erased, and erasures that were refused, the oldest first."""
+    return [
+        {
+            "time_ns": one["at_s"] * SECOND, "who": one["who"], "what": one["what"], "first": one["first"], "last": one["last"],
+            "log": (one["origin"] or "").rpartition("/")[2], "payloads": one["payloads"], "outcome": one["outcome"],
+            "words": one["words"],
+        }
+        for one in written_down(catalogue.tx)
+    ]  # fmt: skip
+
+
+def _outputs(catalogue: Catalogue, _: Nothing) -> list[OutputDocument]:
+    """Where records go on to, and how that stands."""
+    return [
+        {
+            "name": one.name, "address": one.address, "format": one.format, "cursor": one.cursor, "sent": one.sent,
+            "time_ns": one.at_s * SECOND, "failure": one.failure,
+        }
+        for one in states(catalogue.tx)
+    ]  # fmt: skip
+
+
 def _words(_: Catalogue, __: Nothing) -> WordsDocument:
     """The kinds, relations, exceptions and states that there are."""
     return {
@@ -235,6 +287,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/robots/{robot}/records/{log}/{sequence}/lineage", "record_lineage", Place, d.LineageDocument, _event_lineage
     ),
     Endpoint("/robots/{robot}", "robot", Robot, RobotDocument, _robot),
+    Endpoint("/erasures", "erasures", Nothing, list[ErasureDocument], _erasures),
+    Endpoint("/outputs", "outputs", Nothing, list[OutputDocument], _outputs),
     Endpoint("/exceptions", "exceptions", Open, list[d.ExceptionDocument], _exceptions),
     Endpoint("/exceptions/{number}", "exception", ById, d.ExceptionDocument, _exception),
 )

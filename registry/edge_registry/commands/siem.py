@@ -106,7 +106,8 @@ def show(folder: Path, database: str | None, as_json: bool) -> None:
     from ..siem.sending import states
 
     store = open_house(folder, database).store()
-    found = states(store)
+    with store.read() as tx:
+        found = states(tx)
     store.close()
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found]))

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from edge_monitor.errors import ConfigError
 
-from ..store import Store
+from ..store import Store, Transaction
 from ..tail import Cursor, Line, Tail, parse_cursor
 from .delivery import DeliveryError, Output
 from .shipment import shipment
@@ -129,7 +129,6 @@ class Sender:
             tx.connection.execute(sa.update(t).where(t.c.name == self._name).values(failure=words[:500]))
 
 
-def states(store: Store) -> list[State]:
+def states(tx: Transaction) -> list[State]:
     """How all outputs stand."""
-    with store.read() as tx:
-        return [State(*row) for row in tx.connection.execute(sa.select(t).order_by(t.c.name))]
+    return [State(*row) for row in tx.connection.execute(sa.select(t).order_by(t.c.name))]
