@@ -171,7 +171,7 @@ def rewritten(path: Path, blocks: list[Block], out: Path) -> Path:
     head = bytearray(path.read_bytes()[:HEAD_SIZE])
     body = b""
     for block in blocks:
-        stored = pack_block(block.sequence, 0, (0, 0), block.before, block.raw, zstandard.ZstdCompressor())
+        stored = b"".join(pack_block(block.sequence, 0, (0, 0), block.before, block.raw, zstandard.ZstdCompressor()))
         body += stored + bytes(-len(stored) % 8)
     fixed = list(FIXED.unpack_from(head))
     assert fixed[0] == MAGIC

@@ -267,6 +267,7 @@ def assemble(
     from ..journal import Digests, Journal, load_signing_key
     from ..onboard.access import Access
     from ..onboard.black_box import INCIDENTS
+    from ..onboard.compiler_memory import give_back
     from ..onboard.control import Control
     from ..onboard.history import read_history
     from ..onboard.loop import GRAPH_TURN_NS, TURN_NS, Onboard
@@ -374,6 +375,7 @@ def assemble(
     active = Event("envelope.activated", envelope.id, 0, 0, "negligible", told, claim=envelope.claim)
     onboard.begin([active], history.commands(monitor.decider, clock()))
     gc.freeze()  # what has been made so far stays: the collector need not look at it, not even once
+    give_back()
     notify("READY=1")
     if courier is not None:
         courier.start()
@@ -454,9 +456,8 @@ def curve_keys(curve_key: Path | None, peers: Path | None) -> Keys | None:
     return Keys(load_pair(curve_key), load_peers(peers))
 
 
-def boottime() -> int:
-    """Ns since the machine started, suspend included."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+#: Ns since the machine started, suspend included.
+boottime: Callable[[], int] = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
 
 
 def _tell(event: Event, jsonl: bool) -> None:

@@ -30,9 +30,12 @@ class BatchBuilder:
         if (self._count + 1) * _ROW.size > len(self._rows):
             self._rows = self._rows + bytes(len(self._rows))
         _ROW.pack_into(self._rows, self._count * _ROW.size, t, start, size, channel)
-        middle = start + len(front)
-        self._data[start:middle] = front
-        self._data[middle : start + size] = payload
+        if front:
+            middle = start + len(front)
+            self._data[start:middle] = front
+            self._data[middle : start + size] = payload
+        else:
+            self._data[start : start + size] = payload
         self._count += 1
         self.size = start + size
 

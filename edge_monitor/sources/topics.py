@@ -67,7 +67,7 @@ class Topic:
 
     def admit(self, t: int, count: int = 1) -> bool:
         """Whether ``count`` more messages at ``t`` (ns) are within the rate: a bucket of one second, in event time."""
-        paid = max(self._paid, t) + self._interval * count
+        paid = (self._paid if self._paid > t else t) + self._interval * count
         if paid - t > SECOND:
             return False
         self._paid = paid

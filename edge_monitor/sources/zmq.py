@@ -189,7 +189,8 @@ class ZmqSource:
         self.close()
 
     def _tick(self) -> int:
-        self.now = max(self.now, self._clock())
+        now = self._clock()
+        self.now = max(self.now, now)
         return self.now
 
     def _each_topic(self) -> Iterable[Topic]:

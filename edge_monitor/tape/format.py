@@ -130,14 +130,15 @@ def pack_block(
     previous: int,
     times: tuple[int, int],
     before: bytes,
-    raw: bytes,
+    raw: bytes | memoryview,
     compressor: zstandard.ZstdCompressor,
-) -> bytes:
-    """A block as it is stored; ``times``: of its beginning and its last entry, ns."""
+) -> tuple[bytes, bytes]:
+    """A block as it is stored, its head and what follows; ``times``: of its beginning and its last entry, ns."""
     data = compressor.compress(raw)
-    digest = hashlib.sha256(DOMAIN + before + raw).digest()
-    head = BLOCK.pack(BLOCK_MAGIC, sequence, previous, len(data), len(raw), *times, before, digest)
-    return head + CRC.pack(zlib.crc32(head)) + data
+    digest = hashlib.sha256(DOMAIN + before)
+    digest.update(raw)
+    head = BLOCK.pack(BLOCK_MAGIC, sequence, previous, len(data), len(raw), *times, before, digest.digest())
+    return head + CRC.pack(zlib.crc32(head)), data
 
 
 def block_head(data: bytes) -> BlockHead | None:

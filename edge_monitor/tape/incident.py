@@ -110,7 +110,7 @@ class IncidentFile:
     def cut(self, block: Block, times: tuple[int, int]) -> None:
         """End with the first part of a block; ``times``: of its first and last entry, ns."""
         if block.raw:
-            stored = pack_block(block.sequence, 0, times, block.before, block.raw, self._compressor)
+            stored = b"".join(pack_block(block.sequence, 0, times, block.before, block.raw, self._compressor))
             self.say(replace(self.note, tail=self.size))  # first: whoever finds the block must know that it is a part
             self._write(stored, self.size)
             self._took(block.sequence, len(block.raw), block.digest(), times, len(stored))

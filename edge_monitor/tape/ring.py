@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import mmap
 import os
+import queue
 import struct
 import threading
 from collections.abc import Callable
@@ -112,7 +113,12 @@ class Ring:
         self._areas = [_Area(0, HEAD_SIZE), _Area(1, HEAD_SIZE + open_size)]
         self._area = self._areas[0]
         self._hash: Any = None
-        self._worker: threading.Thread | None = None
+        self._full: queue.SimpleQueue[_Area | None] = queue.SimpleQueue()  #: areas that are to be stored
+        self._idle = threading.Event()
+        self._idle.set()
+        self._failure: BaseException | None = None  #: of the worker: a mistake of ours
+        # One for all blocks: a thread that is begun is waited for, and that took a scheduler's slice of the engine's time.
+        self._worker = threading.Thread(target=self._work, name="tape", daemon=True)
         self._place = self._start  #: of the next block
         self._newest = 0
         self._sequence = 0
@@ -122,6 +128,7 @@ class Ring:
         self._unsynced: list[tuple[int, int]] = []  # blocks in the ring that may not be on the disk: place, size
         self._doubted = False  #: a sync failed: what the disk holds of the head and the open areas is not known
         self._compressor = zstandard.ZstdCompressor(level=LEVEL)
+        self._worker.start()
 
     @property
     def room(self) -> int:
@@ -139,8 +146,8 @@ class Ring:
             self._digest = self._hash.digest()
             self._wait()
             full, self._area = self._area, self._areas[1 - self._area.number]
-            self._worker = threading.Thread(target=self._store, args=(full,), name="tape", daemon=True)
-            self._worker.start()
+            self._idle.clear()
+            self._full.put(full)
         area = self._area
         self._sequence += 1
         area.filled, area.sequence, area.before, area.first, area.last = 0, self._sequence, self._digest, t, t
@@ -196,6 +203,8 @@ class Ring:
     def close(self) -> None:
         """Give the file back; what is in the open area stays there, and is read from there."""
         self._wait()
+        self._full.put(None)
+        self._worker.join()
         self._map.close()
         os.close(self._file)
 
@@ -210,30 +219,47 @@ class Ring:
         self._doubted = False
 
     def _wait(self) -> None:
-        if self._worker is not None:
-            self._needed.set()
-            self._worker.join()
-            self._needed.clear()
-            self._worker = None
+        self._needed.set()
+        self._idle.wait()
+        self._needed.clear()
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self) -> None:
+        while (area := self._full.get()) is not None:
+            try:
+                self._store(area)
+            except BaseException as error:
+                self._failure = error
+            finally:
+                self._idle.set()
 
     def _store(self, area: _Area) -> None:
         """Compress a full area into the ring; only then is it free again."""
-        raw = self._map[area.start : area.start + area.filled]
         times = area.first, area.last
-        block = pack_block(area.sequence, self._newest, times, area.before, raw, self._compressor)
-        if self._place + len(block) > self._start + self._size:
+        # Nothing is copied or stored into the mapping here: with megabytes that holds the interpreter, and the engine with
+        # it, for milliseconds; compressing and writing do not.
+        with memoryview(self._map) as whole, whole[area.start : area.start + area.filled] as raw:
+            parts = pack_block(area.sequence, self._newest, times, area.before, raw, self._compressor)
+        size = sum(map(len, parts))
+        if self._place + size > self._start + self._size:
             self._place = self._start
         place = self._place
         with self._disk:
-            end = place + len(block)
-            self._unsynced = [(at, size) for at, size in self._unsynced if at + size <= place or at >= end]
-            self._unsynced.append((place, len(block)))
-            self._map[place:end] = block
+            end = place + size
+            self._unsynced = [(at, long) for at, long in self._unsynced if at + long <= place or at >= end]
+            self._unsynced.append((place, size))
+            try:
+                done = os.pwritev(self._file, parts, place)
+            except OSError:
+                done = 0
+            if done < size:
+                self._map[place + done : end] = b"".join(parts)[done:]
         self._settle()
         first = place // mmap.PAGESIZE * mmap.PAGESIZE
         # The pages are the file's and stay so; mapped on, the whole ring would count as memory of this process.
-        self._map.madvise(mmap.MADV_DONTNEED, first, place + len(block) - first)
-        self._place = place + aligned(len(block))
+        self._map.madvise(mmap.MADV_DONTNEED, first, place + size - first)
+        self._place = place + aligned(size)
         self._newest = place
         self._say(MOVING_AT, place)
         self._say(MOVING_AT + 8, area.sequence)

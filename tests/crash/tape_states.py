@@ -1,4 +1,4 @@
-"""The tape at every store and after power loss: each store into the mapping, and each sync, of a real ``Ring``, recorded."""
+"""The tape at every store and after power loss: each store and write of a real ``Ring``, and each sync, recorded."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import errno
 import mmap
 import os
 import random
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +52,16 @@ def recorded(path: Path, entries: int, seed: int, *, size: int, open_size: int, 
             log.append(("store", key.indices(len(self))[0], bytes(value)))
             super().__setitem__(key, value)
 
-    real = os.fdatasync
+    real, writing = os.fdatasync, os.pwritev
+
+    def pwritev(descriptor: int, parts: Sequence[bytes], place: int) -> int:
+        if disk.random() < failing:
+            raise OSError(errno.EIO, "injected")
+        data = b"".join(parts)
+        if disk.random() < failing:
+            data = data[: len(data) // 2]
+        log.append(("store", place, data))
+        return writing(descriptor, [data], place)
 
     def fdatasync(descriptor: int) -> None:
         mark = object()
@@ -67,10 +75,10 @@ def recorded(path: Path, entries: int, seed: int, *, size: int, open_size: int, 
     chance, disk = random.Random(seed), random.Random(seed + 1)
 
     def storing() -> bool:
-        return any(thread.name == "tape" for thread in threading.enumerate())
+        return not ring._idle.is_set()
 
-    patches = mock.patch("mmap.mmap", Stores), mock.patch("os.fdatasync", fdatasync)
-    with patches[0], patches[1], mock.patch.object(ring_module, "RETRY_S", 0.001):
+    patches = mock.patch("mmap.mmap", Stores), mock.patch("os.fdatasync", fdatasync), mock.patch("os.pwritev", pwritev)
+    with patches[0], patches[1], patches[2], mock.patch.object(ring_module, "RETRY_S", 0.001):
         ring = Ring(path, boot=bytes(16), envelope=bytes(32), plan=bytes(32), size=size, open_size=open_size)
         made.size = path.stat().st_size
         ring.turn(b"snapshot" * 4, 0)
