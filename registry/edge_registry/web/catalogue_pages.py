@@ -193,12 +193,13 @@ def verified(found: list[PartDocument] | None) -> State:
     if not found:
         return State("none", "not checked: nothing has been seen of it yet")
     wrong = [
-        f"{one['part']} {one['alias'] or short(one['digest'])}: {one['words']}" for one in found if not one["verifies"]
+        f"{one['alias'] or one['part'] + ' ' + short(one['digest'])}: {one['words']}"
+        for one in found
+        if not one["verifies"]
     ]
     if wrong:
         return State("bad", "; ".join(wrong))
-    told = [f"{one['part']} {one['alias'] or one['words']}" for one in found]
-    return State("ok", f"every part verifies ({'; '.join(told)})")
+    return State("ok", f"every part verifies: {'; '.join(one['alias'] or one['words'] for one in found)}")
 
 
 def urgency(one: ExceptionDocument) -> State:
