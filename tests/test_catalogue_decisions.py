@@ -31,6 +31,7 @@ from edge_registry.catalogue.documents import ExceptionDocument
 from edge_registry.catalogue.entering import Link, Registration, take
 from edge_registry.catalogue.exceptions import changed, exceptions, record
 from edge_registry.catalogue.fleet import active, missions, uses
+from edge_registry.catalogue.judging import release_problems
 from edge_registry.catalogue.lineage import lineage, of_event
 from edge_registry.catalogue.pages import log_number
 from edge_registry.catalogue.statements import APPROVAL, TEST_RESULT, sign
@@ -137,6 +138,14 @@ def test_a_promotion_needs_registration_test_and_approval(model: World) -> None:
     bring_result(model, "FAILED")
     with pytest.raises(ConfigError, match="the newest test of model:detector@3 failed"):
         decide(model, "promote", "anton")
+    with model.writing() as catalogue:  # a run is a test as well, and the newest of them all counts
+        links = (Link("evaluates", "model", MODEL),)
+        run = Registration("run", "night", "1", "4" * 64, "erin", {"result": "passed"}, links)
+        take(catalogue.tx, run.signed("erin", KEYS["erin"], catalogue.now_ns), model.trust, catalogue.now_ns)
+        assert release_problems(catalogue, catalogue.find("detector")) == []
+    bring_result(model, "FAILED")
+    with pytest.raises(ConfigError, match="the newest test of model:detector@3 failed"):
+        decide(model, "promote", "anton")
     bring_result(model)
     with pytest.raises(ConfigError, match="paula registered it"):
         decide(model, "promote", "paula")
@@ -145,7 +154,7 @@ def test_a_promotion_needs_registration_test_and_approval(model: World) -> None:
         found = catalogue.promotion(catalogue.find("detector"))
         assert (found["state"], found["robots"]) == ("promoted", ["robot-7"])
         edges = lineage(catalogue, catalogue.find("yard"))["edges"]
-        assert [edge["relation"] for edge in edges] == ["trained_on"]
+        assert [edge["relation"] for edge in edges] == ["trained_on", "evaluates"]
         assert lineage(catalogue, catalogue.find("detector"))["edges"][-1]["relation"] == "promoted_to"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,6 +27,7 @@ from .catalogue.statements import ERASURE, Trust, opened, sign
 from .configuration import DAY_S, Configuration
 from .store import Store, Transaction
 from .web import tables as w
+from .web.pages_store import SUFFIX, PagesStore
 
 ROWS = 2000  #: that one transaction looks at
 KEPT = frozenset({ROTATED})  #: without their payloads no signature behind them could be checked
@@ -70,7 +72,7 @@ def classes(tx: Transaction, configuration: Configuration, now_s: int) -> list[C
 
 def apply(store: Store, configuration: Configuration, now_s: int, who: str) -> Erased:
     """Erase the payloads whose windows are over, by the times of the registry's receipts, never by a robot's clock."""
-    total = 0
+    total, copies = 0, _Copies(store)
     with store.read() as tx:
         ends = {log: _ends(tx, log, configuration, now_s) for log in _logs(tx)}
     for log, by_type in ends.items():
@@ -80,8 +82,10 @@ def apply(store: Store, configuration: Configuration, now_s: int, who: str) -> E
                 erased = _past(tx, log, place, min(place + ROWS, last), by_type)
                 if erased:
                     _write_down(tx, now_s, who, "window over", log, erased[0], erased[-1], len(erased), "done", "")
+            copies.forget(log, erased, anew=False)
             total += len(erased)
             place += ROWS
+    copies.close()
     _clean(store)
     return Erased(total, f"{total} payloads whose windows were over are erased")
 
@@ -111,12 +115,14 @@ def delete(
             _write_down(tx, now_s, who, "deletion", log, first, last, 0, "refused", f"{reason}: {words}")
         else:
             _erase(tx, log, [row.seq for row in rows])
-            _forget(tx, log, [row.seq for row in rows], anew=True)
             _write_down(tx, now_s, who, "deletion", log, first, last, len(rows), "done", reason)
     if early:
         raise ConfigError(
             f"refused, and written down: {words}; {len(early)} of {len(rows)} payloads are within their windows"
         )
+    copies = _Copies(store)
+    copies.forget(log, [row.seq for row in rows], anew=True)
+    copies.close()
     _clean(store)
     return Erased(len(rows), f"{len(rows)} payloads are erased")
 
@@ -150,7 +156,7 @@ def erase_person(
     standing = trust.standing(statement, now_ns, "assurance")
     if not standing.holds:
         raise ConfigError(f"{'; '.join(standing.reasons)}")
-    now_s, total = now_ns // SECOND, 0
+    now_s, total, copies = now_ns // SECOND, 0, _Copies(store)
     with store.begin() as tx:
         keep(tx, data, "dsse", ERASURE, statement.subjects, now_s)
     with store.read() as tx:
@@ -165,10 +171,11 @@ def erase_person(
                 ]
                 if found:
                     _erase(tx, log, found)
-                    _forget(tx, log, found, anew=True)
                     words = f"{ticket}: statement {statement.digest[:16]}"
                     _write_down(tx, now_s, person, "person", log, found[0], found[-1], len(found), "done", words)
+            copies.forget(log, found, anew=True)
             total += len(found)
+    copies.close()
     _clean(store)
     return Erased(total, f"{total} payloads are erased; statement sha256:{statement.digest}")
 
@@ -219,7 +226,6 @@ def _held(tx: Transaction, log: int, start: int, end: int) -> Sequence[Any]:
 def _past(tx: Transaction, log: int, start: int, end: int, ends: dict[str, int]) -> list[int]:
     found = [row.seq for row in _held(tx, log, start, end) if row.seq < ends.get(row.type, 0)]
     _erase(tx, log, found)
-    _forget(tx, log, found, anew=False)
     return found
 
 
@@ -232,21 +238,45 @@ def _erase(tx: Transaction, log: int, sequences: Sequence[int]) -> None:
             tx.connection.execute(sa.update(table).where(*where).values(salt=None, payload=None))
 
 
-def _forget(tx: Transaction, log: int, sequences: Sequence[int], *, anew: bool) -> None:
-    """Take away what the pages wrote down of records, words of payloads among it. ``anew``: of all of the log, which the pages'
-    follower then reads once more."""
-    there = set(sa.inspect(tx.connection).get_table_names())
-    if not sequences or w.marks.name not in there:
-        return
-    if anew:
-        for table in (w.logs, w.missions, w.spans, w.marks):
-            tx.connection.execute(sa.delete(table).where(table.c.log == log))
-        return
-    for place in range(0, len(sequences), 500):
-        some = sequences[place : place + 500]
-        tx.connection.execute(sa.delete(w.marks).where(w.marks.c.log == log, w.marks.c.seq.in_(some)))
-        of_them = w.spans.c.seq.in_(some) | w.spans.c.end_seq.in_(some)
-        tx.connection.execute(sa.delete(w.spans).where(w.spans.c.log == log, of_them))
+class _Copies:
+    """What pages wrote down of records, words of payloads among it, where they are served from this database."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = (
+            PagesStore(store.engine.url.render_as_string(hide_password=False)) if _serves_pages(store) else None
+        )
+
+    def forget(self, log: int, sequences: Sequence[int], *, anew: bool) -> None:
+        """Take it away. ``anew``: of all of the log, which the pages' follower then reads once more."""
+        if self._store is None or not sequences:
+            return
+        with self._store.own() as tx:
+            if anew:
+                for table in (w.logs, w.missions, w.spans, w.marks):
+                    tx.connection.execute(sa.delete(table).where(table.c.log == log))
+                return
+            for place in range(0, len(sequences), 500):
+                some = sequences[place : place + 500]
+                tx.connection.execute(sa.delete(w.marks).where(w.marks.c.log == log, w.marks.c.seq.in_(some)))
+                of_them = w.spans.c.seq.in_(some) | w.spans.c.end_seq.in_(some)
+                tx.connection.execute(sa.delete(w.spans).where(w.spans.c.log == log, of_them))
+
+    def close(self) -> None:
+        """Leave nothing of it in files beside the tables."""
+        if self._store is None:
+            return
+        if self._store.is_sqlite:
+            with self._store.own() as tx:
+                engine = tx.connection.engine
+            with engine.connect() as connection:
+                connection.exec_driver_sql("pragma wal_checkpoint(truncate)")
+        self._store.close()
+
+
+def _serves_pages(store: Store) -> bool:
+    if store.is_sqlite:
+        return Path(f"{store.engine.url.database}{SUFFIX}").exists()
+    return sa.inspect(store.engine).has_table(w.marks.name)
 
 
 def _write_down(

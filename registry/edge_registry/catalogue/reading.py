@@ -182,7 +182,7 @@ class Catalogue:
         return self._decided(item, PROMOTION, "promoted", at)
 
     def results(self, item: Item) -> list[tuple[Said, Standing, str]]:
-        """What tests of it gave: in-toto test results, and runs that evaluate it; (statement, standing, word)."""
+        """What tests of it gave, as they came: test results, and runs that evaluate it; (statement, standing, word)."""
         found = []
         for one in self.said_of(item.digest):
             if one.statement is not None and one.type == TEST_RESULT:
@@ -198,7 +198,7 @@ class Catalogue:
                 and any(link.digest == item.digest and link.relation == "evaluates" for link in registration.links)
             ):
                 found.append((said, self.standing(said), result))
-        return found
+        return sorted(found, key=lambda one: one[0].number)
 
     def said_of(self, digest: str) -> list[Said]:
         """Everything signed about a digest, in the order in which it came."""
