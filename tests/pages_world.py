@@ -38,6 +38,10 @@ HOSTILE = (
 )
 HOSTILE_ROBOT = "a/../../etc/passwd"
 DATA, MODEL = "1" * 64, "2" * 64  #: digests of a data set and of the model that was trained on it
+ENVELOPE, CLAIMED = (
+    bytes(range(32)).hex(),
+    "4" * 64,
+)  #: of an envelope that nobody registered, and of one that somebody did
 
 
 def entry(kind: str, at: float, severity: Severity = Severity.NEGLIGIBLE, **how: Any) -> Entry:
@@ -341,6 +345,9 @@ def register(world: World) -> None:
         for one in (
             Registration("dataset", "yard", "1", DATA, "planner", {"sources": HOSTILE}, ()),
             Registration("model", "detector", "3", MODEL, "approver", {}, (Link("trained_on", "dataset", DATA),)),
+            Registration(
+                "envelope", "yard", "1", CLAIMED, "approver", {"claim": "Keeps to 2 m/s", "not_for": "snow"}, ()
+            ),
         ):
             take(tx, one.signed("planner", planner, now), trust, now)
     Watch(world.store, lambda: trust).run_to_end()

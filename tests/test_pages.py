@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from pages_world import DATA, HOSTILE_ROBOT, MODEL, World, entry, flight, world
+from pages_world import CLAIMED, DATA, ENVELOPE, HOSTILE_ROBOT, MODEL, World, entry, flight, world
 
 from edge_monitor.evidence.page import words
 from edge_monitor.evidence.verify import Trust, verify
@@ -371,6 +371,22 @@ def test_an_event_leads_to_its_training_data_and_what_is_wrong_is_shown(there: W
         ("/exceptions/999", 404),
     ):
         assert client.get(path).status == status, path
+
+
+def test_a_claim_shows_its_words_and_what_the_field_shows_for_it(there: World) -> None:
+    """Of an envelope that robots used: exposure, counts, gaps; of one that is registered: its words; nothing is blank."""
+    client = there.client("planner")
+    used = client.get(f"/claims/{ENVELOPE}").text
+    assert "1 min 40 s in 1 mission of 1 robot" in used and "72 per h (n = 2 in 1 min 40 s)" in used
+    assert "2, of which 1 had no answer in time" in used and "which is not in the catalogue" in used
+    assert "Nobody: it is not registered" in used and "Nobody wrote down where it must not be used" in used
+    assert "a robot uses" not in used and "is not known here" in used  # the exception's own words
+    claimed = client.get(f"/claims/{CLAIMED}").text
+    assert "<h1>Keeps to 2 m/s</h1>" in claimed and "snow" in claimed and "no robot's records name" in claimed
+    assert "verified, signed by planner" in claimed and "Keeps to 2 m/s" in client.get("/claims").text
+    assert "Nothing: no robot's records" in client.get(f"/claims/{ENVELOPE}?since=2150-01-01").text
+    strange = {"/claims/" + "5" * 64: 404, "/claims/x": 404, f"/claims/{ENVELOPE}?since=yesterday": 400}
+    assert {path: client.get(path).status for path in strange} == strange
 
 
 def test_late_records_are_on_the_page_within_a_moment(there: World) -> None:

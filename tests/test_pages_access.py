@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
-from pages_world import DATA, HOSTILE_ROBOT, MODEL, ROLES, Client, World, people_file, world
+from pages_world import DATA, ENVELOPE, HOSTILE_ROBOT, MODEL, ROLES, Client, World, people_file, world
 
 from edge_monitor.journal.keys import SigningKey
 from edge_registry.catalogue import tables as catalogue
@@ -51,6 +51,8 @@ TABLE: dict[tuple[str, str], tuple[set[str], str]] = {
     ("GET", "/episodes"): (SEES_FLEET, "/episodes"),
     ("GET", "/catalogue"): (SEES_RECORDS, "/catalogue"),
     ("GET", "/catalogue/{digest}"): (SEES_RECORDS, f"/catalogue/{MODEL}"),
+    ("GET", "/claims"): (SEES_RECORDS, "/claims"),
+    ("GET", "/claims/{digest}"): (SEES_RECORDS, f"/claims/{ENVELOPE}"),
     ("GET", "/exceptions"): (SEES_RECORDS, "/exceptions"),
     ("GET", "/exceptions/{number:int}"): (SEES_RECORDS, "/exceptions/1"),
     ("GET", "/logs/{log}/records/{seq:int}/lineage"): (SEES_RECORDS, "/logs/LOG/records/6/lineage"),
@@ -375,6 +377,7 @@ def test_nothing_that_a_robot_says_is_markup(here: World) -> None:
         "/help",
         "/catalogue",
         f"/catalogue/{DATA}",
+        f"/claims/{ENVELOPE}",
         "/exceptions",
         "/exceptions/1",
         f"/logs/{log}/records/3/lineage",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from browser import ENTER, MISSING, TAB, Browser, is_here
-from pages_world import DATA, HOSTILE_ROBOT, MODEL, World, world
+from pages_world import CLAIMED, DATA, ENVELOPE, HOSTILE_ROBOT, MODEL, World, world
 
 pytestmark = pytest.mark.skipif(not is_here(), reason=MISSING)
 
@@ -90,6 +90,9 @@ def paths(here: World) -> list[str]:
         "/catalogue",
         f"/catalogue/{DATA}",
         f"/catalogue/{MODEL}",
+        "/claims",
+        f"/claims/{ENVELOPE}",
+        f"/claims/{CLAIMED}",
         "/exceptions",
         "/exceptions/1",
         f"/logs/{log}/records/6/lineage",
@@ -102,7 +105,7 @@ def signed_in(here: World, browser: Browser, person: str = "assurance") -> None:
     browser.open(here.serving.url)
     browser.type("#token", here.tokens[person])
     browser.click("form.stack button")
-    assert browser.url.endswith("/fleet")
+    browser.wait("return location.pathname === '/fleet' && document.readyState === 'complete'")
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])

@@ -9,6 +9,8 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
+from edge_monitor.utc import utc_ns
+
 from ..store import Transaction
 from .app import Asked, Refused
 from .downloads import Table, as_csv, as_json
@@ -96,3 +98,12 @@ def digest(values: Mapping[str, object], name: str) -> str:
     if text and not re.fullmatch(r"[0-9a-f]{64}", text, re.ASCII):
         raise Refused(404, "That is no digest of anything here.")
     return text
+
+
+def moment_of(values: Mapping[str, str], name: str) -> int:
+    """A day of a query (``2026-11-27``), as ns since 1970; 0 where there is none. Raises ``Refused`` for anything else."""
+    text = values.get(name, "").strip()
+    try:
+        return utc_ns(text) if text else 0
+    except ValueError as error:
+        raise Refused(400, f"{name}: {error}.") from None

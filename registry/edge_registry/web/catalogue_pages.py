@@ -19,9 +19,10 @@ from ..catalogue.pages import item_page
 from ..catalogue.reading import MANY, Catalogue
 from ..store import Transaction
 from .access import Visitor
-from .answers import digest, file, link, named_log, wants_file
+from .answers import digest, file, link, moment_of, named_log, wants_file
 from .app import Asked, Refused, Site
 from .downloads import Table
+from .missions import episodes, shown_of
 from .shown import State, moment, short
 
 _GOOD = ("approved", "promoted")
@@ -82,6 +83,45 @@ def show_item(site: Site, asked: Asked, visitor: Visitor) -> Response:
         registered=standing(page["item"]["standing"]), states=_states(page["item"]), lineage=page["lineage"],
         exceptions=[(one, urgency(one)) for one in page["exceptions"]],
     )  # fmt: skip
+
+
+def show_claims(site: Site, asked: Asked, visitor: Visitor) -> Response:
+    """What is claimed: an envelope says under which limits, its registration in which words."""
+    with catalogue(site, asked) as found:
+        items = found.items("envelope", limit=MANY)
+    return site.render("claims.html", asked, visitor, title="Claims", items=[(one, *_states(one)) for one in items])
+
+
+def show_claim(site: Site, asked: Asked, visitor: Visitor) -> Response:
+    """A claim: its words, what the field shows for it, where it must not be used, what is open, and who checked."""
+    since = moment_of(asked.query, "since")
+    envelope = digest(asked.parts, "digest")
+    with catalogue(site, asked) as found:
+        item = found.get(envelope)
+        field = shown_of(found.tx, envelope, since)
+        if item is None and not field.missions and not since:
+            raise Refused(
+                404, "No envelope of this digest is registered, and no robot used one.", "Claims lists those that are."
+            )
+        document = found.document(item) if item is not None else None
+        models = [(one, found.get(one)) for one in field.models]
+        open_ones = exceptions(found, only_open=True, subject=envelope)
+        odd = [one for one in episodes(found.tx, "odd", most=200)[0] if one.wall_ns >= since]
+    return site.render(
+        "claim.html",
+        asked,
+        visitor,
+        title=f"Claim of {document['alias'] if document else short(envelope)}",
+        item=document,
+        digest=envelope,
+        field=field,
+        states=_states(document) if document else None,
+        models=[(one, item.alias if item else "") for one, item in models],
+        exceptions=[(one, urgency(one)) for one in open_ones],
+        since=asked.query.get("since", ""),
+        outside=[one for one in odd if one.measured][:20],
+        registered=standing(document["standing"]) if document else None,
+    )
 
 
 def show_lineage(site: Site, asked: Asked, visitor: Visitor) -> Response:

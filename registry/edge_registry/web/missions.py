@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ KINDS = {
 EPISODES = ("breach", "drift", "odd", "failsafe", "mrm", "override")  #: kinds that the page of episodes shows
 MOST_SPANS = 2000  #: of one mission on its page
 MOST_MARKS = 1000
+MOST_MISSIONS = 5000  #: that are counted together
 _PLURALS = {"limit passed": "limits passed", "NO_GO": "NO_GOs"}
 _ENDED = {
     "clean": State("ok", "ended with an end mark"), "running": State("none", "no end mark yet: it runs, or is not synced"),
@@ -131,6 +133,49 @@ def missions(
     rows = tx.connection.execute(query.order_by(*(column.desc() for column in key)).limit(most + 1)).all()
     found = [_mission(row) for row in rows[:most]]
     return found, (found[-1].wall_first, found[-1].log, found[-1].first) if len(rows) > most else None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the field shows of an envelope in a time: counts are of its missions; ``cut``: there are more than were counted."""
+
+    missions: int
+    robots: int
+    seconds: float
+    counts: dict[str, int]
+    unclean: int
+    running: int
+    models: list[str]
+    first_ns: int
+    last_ns: int
+    cut: bool
+
+
+def shown_of(tx: Transaction, envelope: str, since_ns: int) -> Shown:
+    """All missions under an envelope that began at ``since_ns`` or later, by the robots' clocks."""
+    columns = (
+        w.missions.c[name]
+        for name in ("log", "ended", "t_first", "t_last", "wall_first", "wall_last", "model", "counts")
+    )
+    query = sa.select(*columns, t.logs.c.robot).join(t.logs, t.logs.c.log == w.missions.c.log)
+    query = query.where(w.missions.c.envelope == envelope, w.missions.c.wall_first >= since_ns)
+    rows = tx.connection.execute(query.order_by(w.missions.c.wall_first).limit(MOST_MISSIONS + 1)).all()
+    found: Counter[str] = Counter()
+    for row in rows[:MOST_MISSIONS]:
+        found.update(json.loads(row.counts))
+    ends = Counter(row.ended for row in rows[:MOST_MISSIONS])
+    return Shown(
+        len(rows[:MOST_MISSIONS]),
+        len({row.robot for row in rows}),
+        sum(max(0, row.t_last - row.t_first) for row in rows) / 1e9,
+        dict(found),
+        ends["unclean"],
+        ends["running"],
+        sorted({row.model for row in rows if row.model}),
+        rows[0].wall_first if rows else 0,
+        max((row.wall_last for row in rows), default=0),
+        len(rows) > MOST_MISSIONS,
+    )
 
 
 def mission(tx: Transaction, log: int, first: int) -> Mission | None:

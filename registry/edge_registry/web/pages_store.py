@@ -6,6 +6,7 @@ wait for it and hold it up. With a file of their own neither waits for the other
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -39,10 +40,14 @@ class PagesStore(Store):
 
             sa.event.listen(reading, "connect", attach)
             self._reading = reading
-        try:
-            w.create(self._own)
-        except sa.exc.SQLAlchemyError as error:
-            raise ConfigError(f"the pages' tables can't be made ({str(error).splitlines()[0]})") from None
+        for attempt in range(3):  # two processes that begin at once get in each other's way once, and one tries again
+            try:
+                w.create(self._own)
+                break
+            except sa.exc.SQLAlchemyError as error:
+                if attempt == 2:
+                    raise ConfigError(f"the pages' tables can't be made ({str(error).splitlines()[0]})") from None
+                time.sleep(0.2)
 
     def close(self) -> None:
         """Give all connections back."""

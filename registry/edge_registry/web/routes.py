@@ -24,6 +24,8 @@ ROUTES = (
     Page("GET", "/episodes", "fleet", fleet.show_episodes, "episodes read"),
     Page("GET", "/catalogue", "catalogue", catalogue.show_catalogue),
     Page("GET", "/catalogue/{digest}", "catalogue", catalogue.show_item),
+    Page("GET", "/claims", "catalogue", catalogue.show_claims),
+    Page("GET", "/claims/{digest}", "catalogue", catalogue.show_claim),
     Page("GET", "/exceptions", "catalogue", catalogue.show_exceptions),
     Page("GET", "/exceptions/{number:int}", "catalogue", catalogue.show_exception),
     Page("GET", "/logs/{log}/records/{seq:int}/lineage", "catalogue", catalogue.show_lineage),

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, Table, Text
 from sqlalchemy.engine import Engine
 
-DERIVED = "1"  #: version of what the follower writes; another one is derived anew
+DERIVED = "2"  #: version of what the follower writes; another one is derived anew
 
 metadata = MetaData()
 _KEY = BigInteger().with_variant(Integer, "sqlite")
@@ -57,6 +57,7 @@ missions = Table(
     sqlite_with_rowid=False,
 )
 Index("web_missions_by_time", missions.c.wall_first, missions.c.log, missions.c.first)
+Index("web_missions_of_envelope", missions.c.envelope, missions.c.wall_first)
 
 #: From when to when somebody was asked, was in control, or something limited them.
 spans = Table(
@@ -169,11 +170,12 @@ packets = Table(
 def create(engine: Engine) -> None:
     """Make the tables that are missing; what another version derived is deleted, to be derived anew."""
     with engine.begin() as connection:
-        metadata.create_all(connection)
+        settings.create(connection, checkfirst=True)
         known = connection.execute(sa.select(settings.c.value).where(settings.c.key == "derived")).scalar()
+        if known not in (None, DERIVED):
+            metadata.drop_all(connection, [logs, missions, spans, marks])
+        metadata.create_all(connection)
         if known == DERIVED:
             return
-        for table in (logs, missions, spans, marks):
-            connection.execute(sa.delete(table))
         connection.execute(sa.delete(settings).where(settings.c.key == "derived"))
         connection.execute(sa.insert(settings).values(key="derived", value=DERIVED))
