@@ -8,12 +8,14 @@ import io
 import json
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from html.parser import HTMLParser
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,16 +23,21 @@ import pytest
 import sqlalchemy as sa
 from pages_world import DATA, ENVELOPE, HOSTILE_ROBOT, MODEL, ROLES, Client, World, people_file, world
 
+from edge_monitor.command_line import run as command
+from edge_monitor.errors import ConfigError
 from edge_monitor.journal.keys import SigningKey
 from edge_registry.catalogue import tables as catalogue
 from edge_registry.catalogue.entering import Registration, take
 from edge_registry.catalogue.watch import Watch
+from edge_registry.cli import group
+from edge_registry.house import open_house
 from edge_registry.web import tables as w
 from edge_registry.web.access import ATTEMPTS, IDLE_S, SESSION_S
 from edge_registry.web.account_pages import local
 from edge_registry.web.app import BODY, SESSION
 from edge_registry.web.downloads import Table, as_csv, tamed
 from edge_registry.web.routes import ROUTES
+from edge_registry.web.serving import Serving, parse_address, site
 
 MAIN = [sys.executable, "-c", "from edge_registry.cli import main; main()"]
 EVERYBODY = set(ROLES)
@@ -552,3 +559,65 @@ def test_secrets_stand_in_no_message(tmp_path: Path) -> None:
     assert "assurance" in listed.stdout and "counts" in listed.stdout
     with pytest.raises(OSError):  # the pages have ended with their parent
         socket.create_connection(("127.0.0.1", port), timeout=2)
+
+
+def test_by_tls_cookies_travel_no_other_way(tmp_path: Path, root: Path) -> None:
+    """With a certificate pages are served by TLS 1.2 or newer; cookies are Secure, and browsers are told to come so again."""
+    pem = root / "tests/vectors/siem_receiver.pem"
+    house = open_house(tmp_path / "registry", make="registry")
+    serving = Serving(site(house, people_file(tmp_path), secure=True), parse_address("127.0.0.1:*", pem, pem))
+    serving.start()
+    try:
+        port = int(serving.url.rstrip("/").rpartition(":")[2])
+        assert serving.url.startswith("https://")
+        context = ssl.create_default_context(cafile=str(pem))
+        context.check_hostname = False
+        connection = HTTPSConnection("127.0.0.1", port, context=context, timeout=30)
+        connection.request("GET", "/sign-in")
+        answer = connection.getresponse()
+        assert answer.status == 200 and "max-age" in answer.headers["strict-transport-security"]
+        assert "; Secure" in answer.headers["set-cookie"]
+        connection.close()
+        old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.raises((ssl.SSLError, OSError)), socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
+            old.wrap_socket(raw)
+    finally:
+        serving.stop()
+
+
+@pytest.mark.parametrize(
+    ("address", "pem", "words"),
+    [
+        ("0.0.0.0:8480", "", "without TLS pages are served on this machine only"),
+        ("8480", "", "no address for pages"), ("127.0.0.1:70000", "", "no address for pages"),
+        ("127.0.0.1:*", "cert", "both --tls-cert and --tls-key"), ("127.0.0.1:*", "both", "no certificate with its key"),
+    ],
+)  # fmt: skip
+def test_an_address_that_can_not_be_is_refused(tmp_path: Path, address: str, pem: str, words: str) -> None:
+    """Beyond this machine without TLS, no port, half a certificate, a file that is none: a line that says how to mend it."""
+    file = tmp_path / "none.pem"
+    file.write_text("no certificate")
+    with pytest.raises(ConfigError, match=words):
+        where = parse_address(address, file if pem else None, file if pem == "both" else None)
+        Serving(site(open_house(tmp_path / "r", make="registry"), people_file(tmp_path)), where)
+
+
+def test_tokens_are_handed_out_listed_and_withdrawn_on_the_command_line(tmp_path: Path) -> None:
+    """A token is printed once and only by itself; who is no id of a person gets none; what is withdrawn can't be again."""
+    open_house(tmp_path / "r", make="registry").store().close()
+
+    def run(*words: str) -> tuple[int, str, str]:
+        said, errors = io.StringIO(), io.StringIO()
+        with redirect_stdout(said), redirect_stderr(errors), pytest.raises(SystemExit) as ended:
+            command(group, "edge-registry", ["access", *words, "--dir", str(tmp_path / "r")])
+        return int(ended.value.code or 0), said.getvalue(), errors.getvalue()
+
+    code, token, told = run("grant", "erin", "--days", "3")
+    assert code == 0 and re.fullmatch(r"ert1\.[\w-]{43}\n", token) and "token 1 of erin, for 3 days" in told
+    assert "erin" in run("list")[1] and token.strip() not in run("list")[1]
+    assert run("withdraw", "1")[:2] == (0, "token 1 of erin counts no more\n") and "withdrawn" in run("list")[1]
+    for words, expected in ((("withdraw", "1"), "no token 1 that counts"), (("grant", "a b"), "no id of a person")):
+        code, said, told = run(*words)
+        assert code == 2 and said == "" and expected in told and told.count("\n") == 1
