@@ -21,6 +21,8 @@ BIN = Path(sys.executable).parent
 PAGE = ROOT / "docs" / "operations.md"
 #: Lines that make a venv or fetch packages: they are told apart, and counted.
 OF_THE_MACHINE = ("python3 -m venv ", "/opt/edge-registry/bin/pip ")
+#: Systemd is not there: what serves is stopped, and begun again by its own command.
+RESTART = "systemctl restart edge-registry"
 DATABASE = "postgresql://registry@db.example/registry"
 
 
@@ -34,6 +36,7 @@ class Station:
         self.variables = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
         self.serving: list[subprocess.Popen[str]] = []
         self.machine: list[str] = []
+        self.served = ""
         key, _ = make_key("robot-7", folder)
         with Journal.create_or_open(folder / "mission.db", load_signing_key(key), epochs=True) as journal:
             for t in range(20):
@@ -65,7 +68,13 @@ class Station:
             name, _, value = line.removeprefix("export ").partition("=")
             self.variables[name] = value.strip("'")
             return ""
+        if line == RESTART:
+            process = self.serving.pop()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+            line = self.served
         if " serve " in line:
+            self.served = line
             process = subprocess.Popen(
                 ["sh", "-c", f"exec {line}"], cwd=self.folder, env=self.variables, stderr=subprocess.PIPE, text=True
             )
@@ -113,14 +122,15 @@ def test_the_page_can_be_followed(tmp_path: Path, postgres_database: str) -> Non
     finally:
         station.end()
     assert list(said) == [
-        "Install", "Enrol a robot", "Back up", "Restore", "Rotate keys", "Tell robots what they must know", "Revoke a robot",
-        "Upgrade", "Scale out on PostgreSQL",
+        "Install", "Enrol a robot", "Back up", "Restore", "Rotate keys", "Tell robots what they must know",
+        "Rotate the receipt key", "Revoke a robot", "Upgrade", "Scale out on PostgreSQL",
     ]  # fmt: skip
     assert "20 of 20 records receipted" in said["Enrol a robot"] and " 20 " in said["Restore"]
     assert (
         "20 of 20 records receipted" in said["Rotate keys"]
         and "\npeople people.yaml " in said["Tell robots what they must know"]
     )
+    assert "20 of 20 records receipted" in said["Rotate the receipt key"]
     assert "revoked" in said["Revoke a robot"]
     assert len(station.machine) == 3 and len(station.serving) == 3
     with sqlite3.connect(tmp_path / "registry.backup") as copy:

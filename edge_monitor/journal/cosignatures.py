@@ -70,15 +70,17 @@ def cosign(note: str, key: SigningKey, time: int) -> str:
     return f"{note}{_DASH}{cosigner.name} {line}\n"
 
 
-def open_receipt(note: str, key: CosignerKey) -> Receipt:
-    """What ``key`` says of the checkpoint in ``note``: that it is stored, and when that was.
+def open_receipt(note: str, *keys: CosignerKey) -> Receipt:
+    """What one of ``keys`` says of the checkpoint in ``note``: that it is stored, and when that was.
 
     Whose checkpoint it is, the caller holds against what it expects. Raises ``VerificationError`` where the note is malformed,
-    has no cosignature of the key, or one that does not hold.
+    has no cosignature of these keys, or one that does not hold.
     """
     text, signatures = split_note(note)
+    known = {(key.name, key.key_id): key for key in keys}
     for name, signature in signatures:
-        if name != key.name or signature[:4] != key.key_id:
+        key = known.get((name, signature[:4]))
+        if key is None:
             continue
         time, signed = signature[4:12], signature[12:]
         seconds = int.from_bytes(time, "big")
@@ -86,4 +88,4 @@ def open_receipt(note: str, key: CosignerKey) -> Receipt:
         if len(time) != 8 or not VerifierKey(key.name, key.public).verify(message, signed):
             raise VerificationError(f"cosignature by {name} does not hold")
         return Receipt(parse_checkpoint(text), name, seconds)
-    raise VerificationError(f"no cosignature by {key.name}")
+    raise VerificationError(f"no cosignature by {' or '.join(sorted({key.name for key in keys}))}")

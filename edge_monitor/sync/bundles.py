@@ -108,6 +108,14 @@ def unpack(data: bytes, registry: CosignerKey) -> Bundle:
     return bundle
 
 
+def opened(data: bytes, keys: Sequence[CosignerKey]) -> Bundle:
+    """As ``unpack``, of a bundle that one of several keys of a registry signed; the first is the present one."""
+    for key in keys[1:]:
+        with suppress(VerificationError):
+            return unpack(data, key)
+    return unpack(data, keys[0])
+
+
 class Holding:
     """The bundle that a robot holds, in one file that is replaced as a whole."""
 

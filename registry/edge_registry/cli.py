@@ -27,6 +27,7 @@ COMMANDS = {
     "retention": ("edge_registry.commands.retention", "How long payloads are kept; erase those whose time is over."),
     "revoke": ("edge_registry.commands.revoke", "Take nothing more from a robot; say up to where its records count."),
     "robots": ("edge_registry.commands.robots", "List robots and their logs: how much is held, and what is wrong."),
+    "rotate": ("edge_registry.commands.rotate", "Give the registry a new receipt key."),
     "serve": ("edge_registry.commands.serve", "Take what enrolled robots have recorded, until stopped."),
     "siem": (
         "edge_registry.commands.siem",

@@ -61,6 +61,11 @@ def release(tx: Transaction, log: str, who: str, words: str, now_s: int) -> str:
     return str(row.origin)
 
 
+def rotated(tx: Transaction, registry: str, key: str, who: str, words: str, now_s: int) -> None:
+    """Record that a registry has another receipt key; ``key``: the one before, as its verifier key."""
+    _record(tx, who, "rotate", registry, f"{words} (before: {key})", now_s)
+
+
 def _set(tx: Transaction, log: int, **values: Any) -> None:
     tx.connection.execute(sa.update(t.logs).where(t.logs.c.log == log).values(**values))
 

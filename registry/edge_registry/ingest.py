@@ -17,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from edge_monitor.errors import VerificationError
-from edge_monitor.journal.cosignatures import cosign, cosigner_of, open_receipt
+from edge_monitor.journal.cosignatures import CosignerKey, cosign, cosigner_of, open_receipt
 from edge_monitor.journal.epochs import ROTATED, KeyChain, open_certificate
 from edge_monitor.journal.keys import SigningKey
 from edge_monitor.journal.merkle import CompactRange, leaf_hash, leaf_hashes, root_from_inclusion
@@ -47,11 +47,14 @@ class Given:
 
 
 class Ingest:
-    """Takes messages for a registry whose receipts ``key`` signs. ``now``: s since 1970."""
+    """Takes messages for a registry whose receipts ``key`` signs. ``now``: s since 1970. ``former``: keys that signed before."""
 
-    def __init__(self, key: SigningKey, now: Callable[[], int] = lambda: int(time.time())) -> None:
+    def __init__(
+        self, key: SigningKey, now: Callable[[], int] = lambda: int(time.time()), former: Sequence[CosignerKey] = ()
+    ) -> None:
         self.key = key
         self.cosigner = cosigner_of(key)
+        self._former = tuple(former)
         self._now = now
         self._pool = ThreadPoolExecutor(1, "unpack")
 
@@ -85,7 +88,14 @@ class Ingest:
         root = log.tree.root()
         return [
             wire.Welcome(
-                wire.PROTOCOL, log.session, log.size, root, log.receipt, CREDIT, self._now(), self.key.verifier.name
+                wire.PROTOCOL,
+                log.session,
+                log.size,
+                root,
+                self._own(log.receipt),
+                CREDIT,
+                self._now(),
+                self.key.verifier.name,
             )
         ]
 
@@ -111,9 +121,12 @@ class Ingest:
             ended, log = self._batch(tx, robot, log, message, rows, given)
             if ended:
                 break
-        if len(given) > before or not ended:
-            return [wire.Receipt(log.receipt, CREDIT), *ended]  # where all of it came before: the same receipt again
-        return ended
+        if len(given) > before:
+            return [wire.Receipt(log.receipt, CREDIT), *ended]
+        if ended:
+            return ended
+        # All of it came before: the same receipt again, unless it is by a key that was rotated.
+        return [wire.Receipt(log.receipt, CREDIT) if self._own(log.receipt) else wire.Want(log.size)]
 
     def log_receipts(self, tx: Transaction, given: Sequence[Given]) -> None:
         """Put receipts into the registry's own log. Nobody else can until the transaction ends: call it last."""
@@ -255,12 +268,19 @@ class Ingest:
             log = self._recovered(tx, log, block)
         return [], log
 
+    def _own(self, note: str) -> str:
+        """A receipt that the present key signed; empty for one of a key that was rotated, which no device takes any more."""
+        try:
+            return note if note and open_receipt(note, self.cosigner) else ""
+        except VerificationError:
+            return ""
+
     def _restored(self, tx: Transaction, log: Log, note: str) -> Log:
         """The log, in recovery where the device holds a receipt of ours over more than is held: a backup was restored here."""
         if not note:
             return log
         try:
-            receipted = open_receipt(note, self.cosigner).checkpoint
+            receipted = open_receipt(note, self.cosigner, *self._former).checkpoint
         except VerificationError:
             return log  # another registry's, or nobody's
         known = _receipted(log)
@@ -270,7 +290,7 @@ class Ingest:
 
     def _recovered(self, tx: Transaction, log: Log, block: Block) -> Log:
         """Record what did not come back, and end the recovery where all of it was gone through."""
-        receipted = open_receipt(log.recovery, self.cosigner).checkpoint.size
+        receipted = open_receipt(log.recovery, self.cosigner, *self._former).checkpoint.size
         first = log.size - len(block)
         lost = [place for place, payload in enumerate(block.payloads, first) if place < receipted and payload is None]
         tx.lose(log, lost, log.recovery, self._now())

@@ -166,8 +166,8 @@ decisions = Table(
     Column("id", _KEY, primary_key=True),
     Column("at_s", BigInteger, nullable=False),
     Column("who", Text, nullable=False),
-    Column("what", Text, nullable=False),  #: revoke, release
-    Column("subject", Text, nullable=False),  #: a robot, or the origin of a log
+    Column("what", Text, nullable=False),  #: revoke, release, rotate
+    Column("subject", Text, nullable=False),  #: a robot, the origin of a log, or the registry
     Column("words", Text, nullable=False),
 )
 

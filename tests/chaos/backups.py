@@ -25,7 +25,9 @@ def restore(store: Store, backup: Backup) -> None:
     """The registry holds what it held then, and nothing else."""
     with store.begin() as tx:
         for table in reversed(t.metadata.sorted_tables):
-            tx.connection.execute(sa.delete(table))
+            # One that is empty is left alone: PostgreSQL refuses any deletion, of no row too, where a table is only added to.
+            if tx.connection.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first() is not None:
+                tx.connection.execute(sa.delete(table))
         for table in t.metadata.sorted_tables:
             if backup[table.name]:
                 tx.connection.execute(sa.insert(table), backup[table.name])

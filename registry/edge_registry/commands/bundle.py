@@ -33,8 +33,7 @@ def command(folder: Path, database: str | None, again: bool, empty: bool, **file
     Robots that are connected get it within ten seconds, the others with their next session. A robot takes no older one.
     """
     from edge_monitor.errors import UsageError
-    from edge_monitor.journal.cosignatures import cosigner_of
-    from edge_monitor.sync.bundles import Bundle, gathered, pack, unpack
+    from edge_monitor.sync.bundles import Bundle, gathered, opened, pack
 
     from ..house import open_house
 
@@ -46,7 +45,7 @@ def command(folder: Path, database: str | None, again: bool, empty: bool, **file
     try:
         with store.begin() as tx:
             newest = tx.bundle()
-            bundle = unpack(newest[1], cosigner_of(house.key)) if newest is not None else None
+            bundle = opened(newest[1], house.receipts) if newest is not None else None
             if again and bundle is None:
                 raise UsageError("there is no bundle yet: name the files of the first")
             if named or again or empty:

@@ -36,7 +36,7 @@ def command(file: Path, folder: Path, database: str | None, receipt_file: Path |
 
     house = open_house(folder, database)
     store = house.store()
-    ingest = Ingest(house.key)
+    ingest = Ingest(house.key, former=house.former)
     messages = frames(file)
     hello = next(messages, None)
     if not isinstance(hello, wire.Hello):

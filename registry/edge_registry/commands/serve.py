@@ -49,7 +49,7 @@ def command(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     server = Server(
-        store, Ingest(house.key), Blobs(house.blobs), Addresses(sync, enrol), house.curve,
+        store, Ingest(house.key, former=house.former), Blobs(house.blobs), Addresses(sync, enrol), house.curve,
         tell=lambda words: click.echo(f"edge-registry: {words}", err=True),
     )  # fmt: skip
     where = server.addresses

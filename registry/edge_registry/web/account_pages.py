@@ -7,8 +7,6 @@ import re
 import sqlalchemy as sa
 from starlette.responses import FileResponse, RedirectResponse, Response
 
-from edge_monitor.journal.cosignatures import cosigner_of
-
 from . import tables as w
 from .access import PERMISSIONS, ROLES, Visitor
 from .answers import file, link, wants_file, whole
@@ -67,7 +65,7 @@ def show_people(site: Site, asked: Asked, visitor: Visitor) -> Response:
     """Who may do what, and all keys that count here."""
     people = site.people()
     own = [
-        (f"{site.house.name}: receipts", cosigner_of(site.house.key).text()),
+        *((f"{site.house.name}: receipts", key.text()) for key in site.house.receipts),
         (f"{site.packets.key.verifier.name}: evidence packets", site.packets.key.verifier.text()),
     ]
     with site.store.read() as tx:

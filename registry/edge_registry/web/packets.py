@@ -70,15 +70,15 @@ class Packet:
 class Packets:
     """Makes packets in a folder. The key that signs them is made with it; its public half is there, and on the page of keys."""
 
-    def __init__(self, store: PagesStore, folder: Path, registry: CosignerKey, blobs: Blobs) -> None:
+    def __init__(self, store: PagesStore, folder: Path, registries: Sequence[CosignerKey], blobs: Blobs) -> None:
         """Raises ``ConfigError`` where the folder can't be written."""
-        self._store, self._folder, self._registry, self._blobs = store, folder, registry, blobs
+        self._store, self._folder, self._registries, self._blobs = store, folder, registries, blobs
         self._room = threading.Semaphore(AT_ONCE)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"{folder}: cannot keep packets here ({error.strerror})") from None
-        self.key = _key(folder, f"{registry.name}-{KEY}")
+        self.key = _key(folder, f"{registries[0].name}-{KEY}")
 
     def make(self, log_id: str, first: int, end: int, person: str, people: bytes) -> int:
         """Export, verify and keep a packet: its number. ``people``: a people file, empty for none.
@@ -139,7 +139,8 @@ class Packets:
         """The verdict on a packet, and what is missing or does not hold, by a process of its own: this one has no engine."""
         with tempfile.TemporaryDirectory(prefix="verify-") as name:
             folder = Path(name)
-            keys = {"exporter": self.key.verifier.text(), "robot": robot.text(), "registry-key": self._registry.text()}
+            keys = [("exporter", self.key.verifier.text()), ("robot", robot.text())]
+            keys += [("registry-key", one.text()) for one in self._registries]
             command = [
                 sys.executable,
                 "-c",
@@ -149,9 +150,9 @@ class Packets:
                 str(out),
                 "--json",
             ]
-            for option, line in keys.items():
-                (folder / f"{option}.pub").write_text(line + "\n", "utf-8")
-                command += [f"--{option}", str(folder / f"{option}.pub")]
+            for number, (option, line) in enumerate(keys):
+                (folder / f"{number}.pub").write_text(line + "\n", "utf-8")
+                command += [f"--{option}", str(folder / f"{number}.pub")]
             if counting is not None:
                 command += ["--revoked", f"{robot.name}={counting}"]
             if people:

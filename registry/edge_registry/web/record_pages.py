@@ -5,7 +5,6 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from edge_monitor.evidence.page import words
-from edge_monitor.journal.cosignatures import cosigner_of
 from edge_monitor.journal.event_types import EVENT_TYPES
 
 from ..store import Transaction
@@ -93,7 +92,7 @@ def record_proof(site: Site, asked: Asked, visitor: Visitor) -> Response:
 
 
 def _found(site: Site, asked: Asked, tx: Transaction, log: int) -> Proven:
-    found = proven(tx, log, asked.parts["seq"], cosigner_of(site.house.key))
+    found = proven(tx, log, asked.parts["seq"], *site.house.receipts)
     if found is None:
         raise Refused(404, "This record is not held here.", "The list of records shows those that are.")
     return found

@@ -104,7 +104,7 @@ def listing(tx: Transaction, log: int, size: int, start: int, kind: str = "") ->
     return Listing(lines, more, searched)
 
 
-def proven(tx: Transaction, log: int, sequence: int, registry: CosignerKey) -> Proven | None:
+def proven(tx: Transaction, log: int, sequence: int, registry: CosignerKey, *former: CosignerKey) -> Proven | None:
     """One record with what proves it; None where it is not held."""
     event = next(tx.events(log, sequence, sequence + 1), None)
     if event is None:
@@ -135,7 +135,7 @@ def proven(tx: Transaction, log: int, sequence: int, registry: CosignerKey) -> P
     certificate, words_ = _signed_by(tx, log, receipt.size, receipt.note)
     step(bool(words_), f"that root is signed by {words_}", "no key of the robot signed that root")
     try:
-        stored = open_receipt(receipt.note, registry)
+        stored = open_receipt(receipt.note, registry, *former)
         step(True, f"the registry {registry.name} receipted it on {moment(stored.time)}", "")
     except VerificationError:
         step(False, "", f"there is no receipt of the registry {registry.name} over it")

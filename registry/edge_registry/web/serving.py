@@ -17,7 +17,6 @@ from pathlib import Path
 import uvicorn
 
 from edge_monitor.errors import ConfigError
-from edge_monitor.journal.cosignatures import cosigner_of
 
 from ..blobs import Blobs
 from ..catalogue.opening import PEOPLE_FILE
@@ -72,7 +71,7 @@ def site(house: House, people: Path | None, *, secure: bool = False, now: Callab
     """Everything pages need, over the registry in a folder. Raises ``ConfigError``."""
     store = PagesStore(house.database)
     file = PeopleFile(people if people is not None else house.folder / PEOPLE_FILE)
-    packets = Packets(store, house.folder / "packets", cosigner_of(house.key), Blobs(house.blobs))
+    packets = Packets(store, house.folder / "packets", house.receipts, Blobs(house.blobs))
     return Site(store, house, file, Access(store, file, now), packets, secure)
 
 
