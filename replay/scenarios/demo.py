@@ -38,6 +38,7 @@ RECORDING = signs.SCENARIOS / "survey_flight.mcap"
 ENVELOPE = "survey_plane.yaml"
 LINK = "registry.link"  #: where the registry is, and the robot's key for it
 EXPORTER = "erin"  #: who exports the packet: of the assurance team, no person that the monitor needs to know
+CLAIM = "The survey plane stays in its fence, height band and airspeed, or hands over in time"
 PORT = 8480  #: of the registry's pages, where it is free
 STEP = 60  #: s of the flight between signs of life
 LONGEST = "600"  #: s after which the monitor ends by itself, whatever became of the demo
@@ -141,7 +142,7 @@ def show_pages(out: Path, stay: bool) -> None:
     say("\nThe registry learns the envelope and its approval, so that it can tell whether what flew was approved:")
     tell(
         "edge-registry", "catalogue", "add", "envelope", out / ENVELOPE, "--person", "alice", "--key", out / "alice.key",
-        "--dir", registry,
+        "--dir", registry, "--about", f"claim={CLAIM}", "--about", "not_for=winds above 6 m/s, icing, flight over people",
     )  # fmt: skip
     words = ["edge-registry", "access", "grant", EXPORTER, "--days", "7", "--dir", str(registry)]
     granted = subprocess.run([BIN / words[0], *words[1:]], capture_output=True, text=True, check=False)
