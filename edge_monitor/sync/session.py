@@ -120,7 +120,7 @@ class Session:
         self._credit = 0
         self._flying: deque[_Flying] = deque()
         self._window = FIRST_WINDOW
-        self._rate = LEAST_RATE  # bytes a second, as the newest receipt shows it
+        self._rate = LEAST_RATE  # bytes a second, as receipts show it
         self._next = 0
         self._alerts = _Alerts()
         self._heard = self._pinged = 0
@@ -227,7 +227,8 @@ class Session:
 
     def _paced(self, size: int, took: int) -> None:
         """As much goes under way as a link carries in seconds, so that it can be told from a dead one, and an alert from late."""
-        self._rate = max(LEAST_RATE, size * 1e9 / max(took, 1))
+        # A small batch shows how long an answer takes, not what the link carries: it lets the rate fall by half at most.
+        self._rate = max(LEAST_RATE, size * 1e9 / max(took, 1), self._rate / 2)
         if took < FAST_NS:
             self._window = min(self._window * (2 if took > FAST_NS // 10 else 4), wire.MAX_FRAME)
         elif took > SLOW_NS:

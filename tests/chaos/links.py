@@ -82,7 +82,7 @@ def half_open(folder: Path, times: int, seed: int) -> str:
                 robot.until(lambda: robot.receipted() > 0)
                 proxy.link.silent = True
                 before = robot.uplink.progress.refusal
-                robot.until(lambda before=before: _silent(robot, before), 60)  # type: ignore[misc]
+                robot.until(lambda before=before: _silent(robot, before), 150)  # type: ignore[misc]
                 proxy.drop_all()
                 proxy.link.silent = False
                 robot.arrived()
