@@ -6,7 +6,9 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
+import signal
 import socket
 import ssl
 import subprocess
@@ -37,7 +39,7 @@ from edge_registry.web.account_pages import local
 from edge_registry.web.app import BODY, SESSION
 from edge_registry.web.downloads import Table, as_csv, tamed
 from edge_registry.web.routes import ROUTES
-from edge_registry.web.serving import Serving, parse_address, site
+from edge_registry.web.serving import Beside, Serving, parse_address, site
 
 MAIN = [sys.executable, "-c", "from edge_registry.cli import main; main()"]
 EVERYBODY = set(ROLES)
@@ -621,3 +623,27 @@ def test_tokens_are_handed_out_listed_and_withdrawn_on_the_command_line(tmp_path
     for words, expected in ((("withdraw", "1"), "no token 1 that counts"), (("grant", "a b"), "no id of a person")):
         code, said, told = run(*words)
         assert code == 2 and said == "" and expected in told and told.count("\n") == 1
+
+
+def test_pages_that_end_by_themselves_are_begun_again(tmp_path: Path) -> None:
+    """Killed, the process of the pages is told of and begun anew while records are taken on; stopped, it is gone."""
+    open_house(tmp_path / "r", make="registry").store().close()
+    told: list[str] = []
+    beside = Beside(
+        ["--dir", str(tmp_path / "r"), "--http", "127.0.0.1:*", "--people", str(people_file(tmp_path))], told.append
+    )
+    beside.look()
+    first = beside.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+
+    def is_anew() -> bool:
+        beside.look()
+        return beside.pid not in (None, first)
+
+    wait(is_anew)
+    second = beside.pid
+    assert told == ["the pages ended with code -9; again in 1 s"] and second is not None
+    beside.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(second, 0)

@@ -150,6 +150,11 @@ class Beside:
         self._wait, self._next = AGAIN_S, 0.0
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process, as far as is known; None where it does not run."""
+        return self._process.pid if self._process is not None else None
+
     def look(self) -> None:
         """Begin the process where it does not run; call it now and then."""
         if self._process is not None and self._process.poll() is not None:
