@@ -563,6 +563,7 @@ def test_secrets_stand_in_no_message(tmp_path: Path) -> None:
         socket.create_connection(("127.0.0.1", port), timeout=2)
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1")
 def test_by_tls_cookies_travel_no_other_way(tmp_path: Path, root: Path) -> None:
     """With a certificate pages are served by TLS 1.2 or newer; cookies are Secure, and browsers are told to come so again."""
     pem = root / "tests/vectors/siem_receiver.pem"
