@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,6 +167,87 @@ def test_a_clock_jump_starts_anew() -> None:
     assert one.checks[0]["value"] == fresh.checks[0]["value"]
 
 
+def one_by_one(one: Engine, values: list[float]) -> list[tuple[Verdict, float, float, float]]:
+    """``(raw verdict, margin, value, limit)`` after each sample."""
+    said = []
+    for k, value in enumerate(values):
+        one.advance(samples(np.array([value]), start=k * PERIOD))
+        state = one.checks[0]
+        said.append((Verdict(state["raw"]), float(state["margin"]), float(state["value"]), float(state["limit"])))
+    return said
+
+
+def test_recovery_at_the_line_itself() -> None:
+    """After an alarm a statistic at ``resolve`` of the threshold has recovered, and one just above it has not."""
+    one = table(pipeline.Row(cusum.cusum_params(6.0, 0.25)), detector=pipeline.CUSUM, block=1)
+    assert one_by_one(engine(one), [7.0, 3.25]) == [(Verdict.FAIL, -0.125, 6.75, 6.0), (Verdict.PASS, 0.0, 3.0, 3.0)]
+    said = one_by_one(engine(one), [7.0, 3.5])
+    assert said[1] == (Verdict.FAIL, -0.25 / 6, 3.25, 3.0)
+
+
+def test_evidence_is_told_in_decades() -> None:
+    """Evidence below 1 is told as 0, above it as its logarithm, whatever the threshold."""
+    mix = edetector.multinomial_params(100.0, (0.5, 0.5), block=2)
+    one = table(pipeline.Row(mix), detector=pipeline.MULTINOMIAL, block=1)
+    for values, expected in (
+        ([0.0, 0.0, 0.0, 0.0], [1.0, 1.048, 1.048, 2.145]),
+        ([0.0, 1.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.859]),
+    ):
+        said = one_by_one(engine(one), values)
+        assert [10**value for _, _, value, _ in said] == pytest.approx(expected, abs=1e-3)
+        assert [margin for _, margin, *_ in said] == [2.0 - value for _, _, value, _ in said]
+
+
+@pytest.mark.parametrize("gap", [25 * MS, 100 * MS])
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_gap_is_longer_than_its_limit(gap: int, beyond: int) -> None:
+    """An interval of exactly the limit keeps what the autoregression remembers, or the block; a nanosecond more does not."""
+    rows = pipeline.Row(cusum.cusum_params(1e9, 0.0), phi=(0.5,))
+    one = engine(table(rows, detector=pipeline.CUSUM, block=2))
+    times = [0, PERIOD, 2 * PERIOD, 2 * PERIOD + gap + beyond, 3 * PERIOD + gap + beyond, 4 * PERIOD + gap + beyond]
+    items = samples(np.full(6, 8.0))
+    items["t"] = times
+    told = []
+    for k in range(6):
+        one.advance(items[k : k + 1])
+        told.append(float(one.checks[0]["value"]))
+    # Residuals are 4 from the second sample on: a block of two gives 8 / sqrt(2), the first with samples 1 and 2.
+    block = 8 / math.sqrt(2)
+    if gap == 25 * MS:
+        # Kept: blocks (1, 2), (3, 4). Forgotten: sample 3 has no residual, the second block is (4, 5).
+        expected = [block, block, 2 * block, 2 * block] if not beyond else [block, block, block, 2 * block]
+    else:
+        # Longer than a block too: nothing is known until the next has ended; the detector goes on.
+        expected = [block, block, block, 2 * block] if not beyond else [block, math.nan, math.nan, 2 * block]
+    assert told[2:] == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_mode_may_be_any_signal() -> None:
+    """The first signal of an envelope can be the mode of a check as well as the last."""
+    signals = [Signal("mode", "/mode"), Signal("x", "/x")]
+    rows = [pipeline.Row(cusum.cusum_params(9.0, 0.0), mode=m, centre=10 * m) for m in (1.0, 2.0)]
+    spec = CheckSpec("d", "drift", ("x", "mode"), table=table(*rows, detector=pipeline.CUSUM, block=1))
+    one = Engine(Plan.build(signals, [spec]))
+    for mode, x, value in ((2.0, 21.0, 1.0), (1.0, 11.5, 2.5)):
+        one.advance(samples(np.array([mode]), start=int(mode == 1.0) * PERIOD, signal=0))
+        one.advance(samples(np.array([x]), start=int(mode == 1.0) * PERIOD, signal=1))
+        assert float(one.checks[0]["value"]) == value
+    one.advance(samples(np.array([3.0]), start=2 * PERIOD, signal=0))
+    assert one.checks[0]["cause"] == Cause.DEPENDENCY
+
+
+def test_only_a_likeliest_change_has_an_onset() -> None:
+    """A failure tells how many values ago the change was where the detector knows, else 0."""
+    for detector, params, since in (
+        (pipeline.FOCUS, focus.focus_params(8.0), 2),  # 2 * 3^2 / 2 is above 8
+        (pipeline.CUSUM, cusum.cusum_params(6.0, 0.25), 0),
+    ):
+        one = engine(table(pipeline.Row(params), detector=detector, block=1))
+        rows = one.advance(samples(np.concatenate([np.zeros(20), np.full(6, 3.0)])))
+        failed = rows[(rows["kind"] == TransitionKind.CHECK) & (rows["verdict"] == Verdict.FAIL)]
+        assert failed["onset"][0] == since
+
+
 DETECTORS: dict[int, tuple[float, ...]] = {
     pipeline.CUSUM: cusum.cusum_params(6.0, 0.25),
     pipeline.EWMA: cusum.ewma_params(3.0, 0.1),
@@ -181,9 +263,10 @@ DETECTORS: dict[int, tuple[float, ...]] = {
 EVERY = {k: table(pipeline.Row(p, phi=(0.2, 0.1)), detector=k, block=3) for k, p in DETECTORS.items()}
 
 
-def every() -> Engine:
-    """One engine with every detector."""
-    checks = [CheckSpec(f"d{k}", "drift", ("x",), table=one, pass_for=200 * MS) for k, one in EVERY.items()]
+def every(*detectors: int) -> Engine:
+    """One engine with these detectors, or every one."""
+    tables = [EVERY[k] for k in detectors or EVERY]
+    checks = [CheckSpec(f"d{i}", "drift", ("x",), table=one, pass_for=200 * MS) for i, one in enumerate(tables)]
     return Engine(Plan.build([Signal("x", "/x", max_age=S)], checks))
 
 
@@ -213,6 +296,21 @@ def test_every_detector_fails_and_recovers_in_the_engine() -> None:
         assert (mine[(mine["verdict"] == Verdict.FAIL) & (mine["previous"] == Verdict.PASS)]["margin"] <= 0).all()
 
 
+@pytest.mark.parametrize("detectors", [(), (pipeline.KSWIN, pipeline.CUSUM)], ids=["all", "two"])
+def test_a_clock_jump_starts_every_detector_anew(detectors: tuple[int, ...]) -> None:
+    """After a step back each check, wherever its state stands, goes on as one that has seen nothing."""
+    one, fresh = every(*detectors), every(*detectors)
+    one.advance(samples(np.concatenate([noise(150, 7), noise(150, 8) * 3, np.full(30, 0.4)]), start=100 * S))
+    one.advance(samples(np.zeros(1), start=10 * S))
+    assert (one.checks["n0"] == 10 * S).all()
+    fresh.advance(samples(np.zeros(1), start=10 * S))
+    for k in range(1, 100):
+        for engine_ in (one, fresh):
+            engine_.advance(samples(noise(100, 9)[k : k + 1], start=10 * S + k * PERIOD))
+        for name in ("raw", "cause", "value", "margin", "limit", "n0", "n1"):
+            assert np.array_equal(one.checks[name], fresh.checks[name], equal_nan=True), name
+
+
 @settings(max_examples=25)
 @given(st.lists(st.integers(0, 900), max_size=8), st.integers(0, 900))
 def test_cuts_and_snapshots_change_nothing(cuts: list[int], pause: int) -> None:
@@ -236,6 +334,14 @@ def test_cuts_and_snapshots_change_nothing(cuts: list[int], pause: int) -> None:
     ("change", "message"),
     [
         ({"table": ()}, "no reference table"),
+        ({"table": EVERY[0][: pipeline.HEAD]}, "no reference table"),
+        ({"table": (99.0, *EVERY[0][1:])}, "no reference table"),
+        ({"signals": ("x", "mode", "x")}, "has 3 signals, and its reference is of 1"),
+        ({"table": table(detector=pipeline.MMD)}, "damaged"),
+        (
+            {"table": (*EVERY[0][: pipeline.DIMENSIONS], 1.0, *EVERY[0][pipeline.DIGEST :])},
+            "looks at one signal, and its reference is of 1",
+        ),
         ({"table": (*EVERY[0][:-1],)}, "damaged"),
         ({"table": (*EVERY[0][:-1], math.nan)}, "damaged"),
         ({"table": table(ROW, pipeline.Row(PARAMS, mode=1.0))}, "several modes"),
@@ -245,9 +351,9 @@ def test_cuts_and_snapshots_change_nothing(cuts: list[int], pause: int) -> None:
 )
 def test_what_cannot_be_compiled(change: dict[str, object], message: str) -> None:
     """A table that is none, or a check that contradicts itself, is refused by the plan."""
-    spec = CheckSpec("d", "drift", ("x",), **({"table": EVERY[0]} | change))  # type: ignore[arg-type]
+    fields: dict[str, Any] = {"signals": ("x",), "table": EVERY[0]} | change
     with pytest.raises(ValueError, match=message):
-        Plan.build([Signal("x", "/x")], [spec])
+        Plan.build([Signal("x", "/x"), Signal("mode", "/mode")], [CheckSpec("d", "drift", **fields)])
 
 
 HEAD = """edge_monitor: 1

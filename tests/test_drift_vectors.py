@@ -14,7 +14,7 @@ from oracles import vectors as oracle
 
 from edge_monitor import baselines
 from edge_monitor.core.check_spec import CheckSpec
-from edge_monitor.core.drift import edetector, pipeline, vector
+from edge_monitor.core.drift import compat, edetector, pipeline, vector
 from edge_monitor.core.engine import Engine
 from edge_monitor.core.plan import Plan
 from edge_monitor.core.samples import FLAG_END, SAMPLE, Cause, TransitionKind, Verdict
@@ -135,6 +135,36 @@ def test_engine_and_definition_agree(name: str, stream: list[tuple[int, dict[int
         assert (Verdict(state["raw"]), Cause(state["cause"])) == (said.verdict, said.cause), at
         if said.verdict != Verdict.UNKNOWN:
             assert state["value"] == pytest.approx(said.value, rel=1e-9, abs=1e-9)
+
+
+def agree(one: Engine, expected: oracle.Check, t: int, given_: dict[int, float | None]) -> None:
+    """The engine's second check says what the definition says of an instant."""
+    one.advance(items([(t, given_)]))
+    said, state = expected.instant(t, given_), one.checks[1]
+    assert (Verdict(state["raw"]), Cause(state["cause"])) == (said.verdict, said.cause), t
+    if said.verdict != Verdict.UNKNOWN:
+        assert state["value"] == pytest.approx(said.value, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_long_stream_equals_the_definition(name: str) -> None:
+    """Whole rows and parts of them, gaps at their limits, modes and odd values, before and after a step back of the clock."""
+    rng = np.random.default_rng(3)
+    before = pipeline.pack(pipeline.KSWIN, [pipeline.Row(compat.kswin_params())])  # its state is longer
+    one = engine(CheckSpec("one", "drift", ("a",), table=before), spec(KINDS[name], 0.0, 1.0))
+    for start in (100 * S, 10 * S):
+        t, expected = start, oracle.Check(KINDS[name], N, with_mode=True)
+        for k in range(150):
+            t += int(rng.choice((10 * MS, 10 * MS, 10 * MS, 25 * MS, 25 * MS + 1, 100 * MS, 100 * MS + 1)))
+            row: dict[int, float | None] = {i: round(float(v), 2) for i, v in enumerate(rng.normal(size=N) * 2)}
+            if k % 29 == 0:
+                row = {N: (0.0, 1.0, 2.0, None, 0.0, 1.0)[k // 29]}
+            elif k % 7 == 3:
+                row = {i: row[i] for i in rng.permutation(N)[: rng.integers(1, N)].tolist()}
+            elif k % 11 == 5:
+                row[int(rng.integers(0, N))] = (None, math.nan, math.inf, 1e9)[k % 4]
+            agree(one, expected, t, row)
+    assert one.head["jumps"] == 1
 
 
 def test_a_row_needs_a_new_sample_of_every_signal() -> None:

@@ -96,21 +96,24 @@ def values(rows: np.ndarray, subject: int) -> np.ndarray:
     return rows[(rows["kind"] == TransitionKind.VALUE) & (rows["subject"] == subject)]
 
 
-@settings(max_examples=500)
-@given(cases())
-def test_equals_the_definition(case: Case) -> None:
-    """Each sample of the response gives the error that the definition gives, or is unknown for its reason."""
-    engine = case.engine()
-    rows = np.concatenate([engine.advance(case.items()), engine.finish(case.end)])
-    subject = len(case.ages) - 1
+def compare(case: Case, found: np.ndarray) -> None:
+    """The rows about the residual are what the definition tells."""
     expected = shown(residuals(case.model, case.rows, case.ages[:-1], case.ages[-1], case.end))
-    found = values(rows, subject)
     assert [(int(row["t_effective"]), int(row["cause"])) for row in found] == [(e.t, e.cause) for e in expected]
     for row, one in zip(found, expected, strict=True):
         if one.cause == Cause.NONE:
             assert row["value"] == one.value or abs(row["value"] - one.value) <= 1e-13 * one.scale
         else:
             assert math.isnan(row["value"])
+
+
+@settings(max_examples=500)
+@given(cases())
+def test_equals_the_definition(case: Case) -> None:
+    """Each sample of the response gives the error that the definition gives, or is unknown for its reason."""
+    engine = case.engine()
+    rows = np.concatenate([engine.advance(case.items()), engine.finish(case.end)])
+    compare(case, values(rows, len(case.ages) - 1))
 
 
 def test_the_definition_is_met_at_all() -> None:
@@ -187,6 +190,34 @@ def example() -> Case:
         if rng.random() < 0.9:
             rows.append((t + 30 * MS, 2, float(rng.normal()), True))
     return Case(WHOLE, (None, 1 * S, 350 * MS, None), tuple(rows))
+
+
+SHORT = Arx(PERIOD, -0.5, (), ((0.5,),), delay=0)
+LONG = Arx(PERIOD, 0.5, (0.25, -0.5, 0.125), ((1.0, 0.5, -0.25), (0.5, -1.0, 2.0)), delay=7)
+
+
+@pytest.mark.parametrize(("model", "age"), [(WHOLE, None), (SHORT, None), (LONG, None), (WHOLE, 200 * MS)])
+def test_residuals_beside_each_other_equal_the_definition(model: Arx, age: int | None) -> None:
+    """Samples at the edges of a gap, of the rate and of their age, behind another residual: each is what the definition tells."""
+    regular = [100 * MS] * 12
+    gap = 250 * MS + 1
+    steps = [*regular, *regular, gap - 1, *regular, gap, *regular, gap, gap, *regular, 220 * MS, *regular, 0, *regular]
+    for fastest_mean in (150 * MS, 150 * MS + 1, 66_666_667, 66_666_666):
+        steps += [fastest_mean] * 16
+    t, rows = 10 * S, list[Row]()
+    rng = np.random.default_rng(7)
+    for k, step in enumerate(steps):
+        t += step
+        odd = {26: 1, 99: 0, 100: 2}.get(k)
+        for j in [*range(1, len(model.b) + 1), 0]:
+            rows.append((t, j, math.nan if j == odd else float(rng.choice(VALUES)), j == 0))
+    case = Case(model, (age, *[None] * len(model.b), None), tuple(rows))
+    *inputs, last = case.engine().plan.signal_specs
+    beside = Signal("d", "", residual=Residual("y", ("u0",), SHORT), watch="each")
+    engine = Engine(Plan.build([*inputs, beside, last], []))
+    found = values(np.concatenate([engine.advance(case.items()), engine.finish(case.end)]), len(inputs) + 1)
+    compare(case, found)
+    assert {Cause.NONE, Cause.WARMING, Cause.NAN, Cause.DEPENDENCY} <= set(found["cause"])
 
 
 def test_another_process_goes_on_with_the_same_bits(tmp_path: Path) -> None:

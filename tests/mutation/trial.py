@@ -28,8 +28,12 @@ from .mutants import CORE, Mutant
 TESTS = Path(__file__).resolve().parent.parent
 
 EXAMPLES = 100  #: that Hypothesis tries of a test at first
-CPU_S, TIMES = 5.0, 10.0  #: a test may take this much, and this many times as long as without a mutant
-WALL_TIMES = 20  #: seconds on the clock for each of the CPU: machines are busy
+FEW = 20  #: that it tries where a mutant is expected to survive
+CPU_S, TIMES = 1.0, 5.0  #: a test may take this much, and this many times as long as without a mutant, but watched
+WALL_S, WALL_TIMES = (
+    300,
+    20,
+)  #: seconds on the clock, and more of them for each of the CPU: machines are busy, or held up
 MEMORY = 4 << 30  #: bytes of address space that a mutant may take
 SURVIVED, KILLED, BROKEN = 0, 1, 3  #: exit codes of a trial
 SETTINGS = (
@@ -78,19 +82,27 @@ class Watch:
     def __init__(self, sources: Sequence[str]) -> None:
         self.seen: dict[str, set[int]] = {source: set() for source in sources}
         self._tracers = {str(CORE / source): self._tracer(seen) for source, seen in self.seen.items()}
+        self._lines: dict[CodeType, set[int]] = {}
 
-    @staticmethod
-    def _tracer(seen: set[int]) -> Callable[[FrameType, str, Any], Any]:
+    def _tracer(self, seen: set[int]) -> Callable[[FrameType, str, Any], Any]:
         def line(frame: FrameType, event: str, _: Any) -> Any:
             if event == "line":
                 seen.add(frame.f_lineno)
             return line
 
-        return line
+        def call(frame: FrameType, event: str, _: Any) -> Any:
+            code = frame.f_code
+            if code not in self._lines:
+                lines = {number for _, _, number in code.co_lines() if number}
+                self._lines[code] = lines - {code.co_firstlineno} or lines  # its head doesn't run again
+            return None if self._lines[code] <= seen else line
+
+        return call
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
-        """A call: its lines are of interest where they are of the sources."""
-        return self._tracers.get(frame.f_code.co_filename)
+        """A call: its lines are of interest where they are of the sources, and some have not run yet."""
+        tracer = self._tracers.get(frame.f_code.co_filename)
+        return None if tracer is None else tracer(frame, event, None)
 
     def take(self) -> dict[str, frozenset[int]]:
         """The lines that have run since this was last asked."""
@@ -152,7 +164,7 @@ class Runner:
         """Whether a test passes. Beyond ``cpu`` seconds the process is ended."""
         self.failed = False
         signal.setitimer(signal.ITIMER_PROF, cpu)
-        signal.alarm(int(WALL_TIMES * cpu))
+        signal.alarm(int(WALL_S + WALL_TIMES * cpu))
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
@@ -189,7 +201,7 @@ class Runner:
                 self.known[item.nodeid] = Known(60.0 if last else 1.0 if drawn else 0.1, True, lines, bool(last))
 
     def _watched(self, item: pytest.Item) -> tuple[str, float, bool, dict[str, list[int]]]:
-        _few_examples(item)
+        few_examples(item)
         watch = Watch(sorted({mutant.source for mutant in self.mutants}))
         before, start = _of_others(), time.process_time()
         sys.settrace(watch)
@@ -255,7 +267,8 @@ class Runner:
                 listed = by.with_name(f"{by.name}.tests")
                 listed.write_text("\n".join(item.nodeid for item in tests))
                 os.environ["PYTHONPATH"] = os.pathsep.join([str(TESTS), *sys.path])
-                command = [sys.executable, "-m", "mutation.alone", mutant.source, str(mutant.number), str(listed)]
+                most = str(FEW if mutant in self.expected else EXAMPLES)
+                command = [sys.executable, "-m", "mutation.alone", mutant.source, str(mutant.number), str(listed), most]
                 os.execv(command[0], command)
             install(mutant)
             code = SURVIVED if self._survives(mutant, tests, by) else KILLED
@@ -263,7 +276,10 @@ class Runner:
             os._exit(code)
 
     def _survives(self, mutant: Mutant, tests: Sequence[pytest.Item], by: Path) -> bool:
-        all_examples = [(item, _few_examples(item)) for item in tests]
+        if mutant in self.expected:
+            for item in tests:
+                few_examples(item, FEW)
+        all_examples = [(item, few_examples(item)) for item in tests]
         rounds = [[item for item in tests if not self.known[item.nodeid].last]]
         if mutant not in self.expected and self.guess is None:
             rounds.append([item for item, more in all_examples if more or self.known[item.nodeid].last])
@@ -300,13 +316,13 @@ def _all_lines(source: str) -> frozenset[int]:
     return frozenset(range(1, (CORE / source).read_text().count("\n") + 2))
 
 
-def _few_examples(item: pytest.Item) -> Callable[[], None] | None:
+def few_examples(item: pytest.Item, most: int = EXAMPLES) -> Callable[[], None] | None:
     """Have Hypothesis try few examples of a test; answers what undoes it, and None where it is no such test or has few."""
     test: Any = getattr(item, "obj", None)
     whole = getattr(test, SETTINGS, None)
-    if whole is None or whole.max_examples <= EXAMPLES:
+    if whole is None or whole.max_examples <= most:
         return None
-    setattr(test, SETTINGS, settings(whole, max_examples=EXAMPLES))
+    setattr(test, SETTINGS, settings(whole, max_examples=most))
     return lambda: setattr(test, SETTINGS, whole)
 
 
