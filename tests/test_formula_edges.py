@@ -339,3 +339,21 @@ def test_a_condition_caps_all_that_had_begun(least: float) -> None:
     ]
     assert [step[:2] for step in later] == ([(300 * MS, P), (350 * MS, F)] if least > 0 else [])
     assert least < 0 or later[0][2] == least
+
+
+def test_a_cap_reaches_past_the_first_that_is_above_it() -> None:
+    """Two beginnings held by more than the condition did later, and a third by less: once the first has left, the second
+    counts for no more than the condition."""
+    began = [(200, "b", 9.0), (210, "b", 8.0), (220, "b", 1.0), (230, "b", -5.0)]
+    samples = [
+        (0, "b", -5.0),
+        (0, "a", 200.0),
+        *began,
+        (240, "a", 5.0),
+        (250, "a", 200.0),
+        (312, "a", 99.0),
+        (315, "a", 200.0),
+    ]
+    _, rows = held("((a > 0) since[0 ms, 100 ms] (b > 0)) and a != 99", *samples, rate=100.0)
+    last = rows[-1]
+    assert (int(last["t_effective"]), Verdict(last["verdict"]), float(last["margin"])) == (315 * MS, P, 5.0)
