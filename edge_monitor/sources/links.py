@@ -20,7 +20,6 @@ FIRST_WAIT = 500_000_000  #: ns before a refused client tries again; doubled eac
 LONGEST_WAIT = 60_000_000_000
 KINDS = {"sub": zmq.SUB, "pull": zmq.PULL}
 _EVENTS = zmq.Event.HANDSHAKE_SUCCEEDED | zmq.Event.HANDSHAKE_FAILED_AUTH | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
-LOOK_NS = 5_000_000  #: between two looks at handshakes
 _NEWS = 256  # events that are taken in one go
 
 
@@ -80,7 +79,6 @@ class Link:
         self.skipping = False  #: the next frames are the rest of a message that is not looked at
         self._attempt = 0
         self._due: int | None = None  # when to connect again
-        self._look = 0  # when to look at handshakes again
         self.socket = context.socket(KINDS[endpoint.kind])
         self.socket.linger = 0
         self.socket.rcvhwm = limits.queue
@@ -122,9 +120,6 @@ class Link:
 
     def attend(self, now: int, chance: Callable[[], float]) -> None:
         """Take the news of handshakes, and connect again where that is due; ``now``: ns; ``chance``: within [0, 1)."""
-        if now < self._look:
-            return
-        self._look = now + LOOK_NS
         for _ in range(_NEWS):
             if not int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                 break
