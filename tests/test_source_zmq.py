@@ -250,7 +250,7 @@ def test_memory_stays_flat_over_many_drains(tmp_path: Path) -> None:
             while source.counts["/t"].taken < 1000 * (turn + 1):
                 source.drain()
             levels.append(rss())
-        assert min(levels[40:]) - min(levels[10:30]) < 2 << 20, levels  # what is in flight comes and goes
+        assert min(levels[40:]) - min(levels[10:30]) < 4 << 20, levels  # what is in flight comes and goes; kept, it would be 6 MB
         """
     )
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
