@@ -17,9 +17,8 @@ from .core.transplant import History, whole_instants
 CAPACITY = 1 << 18  #: rows: 6 MiB, 13 s of 20,000 samples a second
 PIECES = 64  #: that they are in: letting go of one takes a fraction of a turn
 MOST = 1 << 15  #: rows that one history has at most: so much is worked through in one turn
-_Base = dict[
-    int, tuple[np.ndarray, np.ndarray]
-]  # by kind of item: the last one of each signal, and whether there is one
+#: By kind of item: the last one of each signal, and whether there is one.
+_Base = dict[int, tuple[np.ndarray, np.ndarray]]
 
 
 class Recent:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
 from evidence_case import IDENTITY as EVIDENCE_IDENTITY
 from evidence_case import independent, made
 from test_registry_ingest import IDENTITY, REGISTRY, Link, write
 
+from edge_monitor.envelope.statements import Proposal
 from edge_monitor.errors import UsageError
-from edge_monitor.evidence.packet import JournalSource, export
+from edge_monitor.evidence.packet import Attached, JournalSource, export
 from edge_monitor.evidence.verify import Trust, verify
 from edge_monitor.journal.cosignatures import cosigner_of
 from edge_monitor.journal.keys import SigningKey
+from edge_monitor.journal.notes import sign_note
+from edge_registry import tables
+from edge_registry.blobs import Blobs
 from edge_registry.cli import group
 from edge_registry.evidence import LogSource, chosen
 from edge_registry.house import open_house
@@ -80,6 +87,47 @@ def test_journal_and_registry_hold_the_same_bytes(link: Link, tmp_path: Path) ->
     export(journal, tmp_path / "journal.zip", EXPORTER)
     journal.close()
     assert (tmp_path / "registry.zip").read_bytes() == (tmp_path / "journal.zip").read_bytes()
+
+
+def test_delivered_files_go_along_and_what_is_gone_is_missing(link: Link, tmp_path: Path) -> None:
+    """Of two approvals of one envelope the robot's own counts, though another's came first; a file that is no longer in the
+    folder is left out."""
+    blobs, wanted = Blobs(tmp_path / "blobs"), "ab" * 32
+    files: dict[str, list[bytes]] = {}
+
+    def deliver(robot: str, kind: str, content: bytes, at: int) -> bytes:
+        digest = hashlib.sha256(content).digest()
+        path = blobs.path(digest)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        with link.store.begin() as tx:
+            values = {
+                "digest": digest,
+                "robot": robot,
+                "kind": kind,
+                "name": kind,
+                "size": len(content),
+                "complete_s": at,
+            }
+            tx.connection.execute(sa.insert(tables.blobs).values(**values))
+        files.setdefault(robot, []).append(content)
+        return digest
+
+    for at, robot in enumerate(("another", "robot")):
+        envelope = deliver(robot, "envelope", f"of {robot}".encode(), at)
+        proposal = Proposal("yard", 1, wanted, envelope.hex(), "ann", 10**18)
+        deliver(robot, "approval", sign_note(proposal.text(), EXPORTER).encode(), at)
+    boot = bytes(range(16))
+    tape = deliver("robot", "incident", b"EMTAPE01" + bytes(8) + boot, 3)
+    deliver("another", "incident", b"EMTAPE01" + bytes(9) + boot, 3)
+
+    def attached() -> Attached:
+        with link.store.read() as tx:
+            return LogSource(tx, chosen(tx, "robot", None), None, blobs).attached([wanted, "cd" * 32], [boot.hex()])
+
+    assert attached() == Attached({wanted: (files["robot"][0], files["robot"][1])}, [(boot.hex(), blobs.path(tape))])
+    shutil.rmtree(blobs.folder)
+    assert attached() == Attached({}, [])
 
 
 def test_the_log_that_is_meant_is_asked_for(link: Link) -> None:

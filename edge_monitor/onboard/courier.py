@@ -98,7 +98,8 @@ class Courier:
         """This envelope is in force now: its file and its approval are delivered too, as whoever reads the records needs
         them. A file that is changed later is another: the approval names the bytes that were approved."""
         path = Path(envelope.source)
-        self._papers += (Blob(path, "envelope"), Blob(approval_path(path), "approval"))
+        papers = Blob(path, "envelope"), Blob(approval_path(path), "approval")
+        self._papers += tuple(blob for blob in papers if blob not in self._papers)
 
     def take(self, note: str) -> int:
         """Store a receipt that came another way; answers how many records it covers, before it is stored.

@@ -9,14 +9,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from edge_monitor.envelope.statements import MAX_FILE, Proposal, parse_proposal, split_file
-from edge_monitor.errors import UsageError, VerificationError
+from edge_monitor.envelope.statements import MAX_FILE
+from edge_monitor.errors import UsageError
 from edge_monitor.evidence.events import Row
 from edge_monitor.evidence.packet import Attached
-from edge_monitor.journal.notes import split_note
 
 from . import tables as t
 from .blobs import Blobs
+from .catalogue.approvals import parse
 from .store import Log, Transaction
 
 HEAD = 4096  #: bytes at the beginning of a black box that say whose it is
@@ -53,7 +53,9 @@ class LogSource:
         """See ``Source``: envelopes that were approved, by what their approvals say, and what black boxes kept."""
         if self._blobs is None:
             return Attached()
-        return Attached(_envelopes(self._tx, self._blobs, envelopes), _tapes(self._tx, self._blobs, self._log, boots))
+        return Attached(
+            _envelopes(self._tx, self._blobs, self._log, envelopes), _tapes(self._tx, self._blobs, self._log, boots)
+        )
 
 
 def chosen(tx: Transaction, robot: str, wanted: str | None) -> Log:
@@ -88,48 +90,47 @@ def _receipt(tx: Transaction, log: Log, end: int | None) -> str:
     return str(row.note) if row is not None else ""
 
 
-def _envelopes(tx: Transaction, blobs: Blobs, wanted: Collection[str]) -> dict[str, tuple[bytes, bytes | None]]:
-    """Envelopes by digest, with their approvals. A registry takes an approval's word for which file says what: a verifier
-    computes it."""
+def _envelopes(
+    tx: Transaction, blobs: Blobs, log: Log, wanted: Collection[str]
+) -> dict[str, tuple[bytes, bytes | None]]:
+    """Envelopes by digest, with their approvals. A registry takes an approval's word for which file says what, the log's own
+    robot's before another's, an earlier one's before a later: a verifier computes it."""
     found: dict[str, tuple[bytes, bytes | None]] = {}
-    for row in _delivered(tx, "approval", most=MAX_FILE):
-        approval = blobs.path(bytes(row.digest)).read_bytes()
-        proposal = _proposal(approval)
-        if proposal is None or proposal.digest not in wanted or proposal.digest in found:
+    own_first = (t.blobs.c.robot != log.robot, t.blobs.c.complete_s, t.blobs.c.digest)
+    query = _delivered("approval").where(t.blobs.c.size <= MAX_FILE).order_by(*own_first)
+    for digest in tx.connection.execute(query).scalars():
+        approval = _content(blobs.path(bytes(digest)))
+        proposal = parse(approval) if approval is not None else None
+        if approval is None or proposal is None or proposal.digest not in wanted or proposal.digest in found:
             continue
-        digest = bytes.fromhex(proposal.file_digest)
-        known = tx.connection.execute(sa.select(t.blobs.c.complete_s).where(t.blobs.c.digest == digest)).scalar()
-        if known is not None:
-            found[proposal.digest] = blobs.path(digest).read_bytes(), approval
+        file = bytes.fromhex(proposal.file_digest)
+        there = tx.connection.execute(_delivered("envelope").where(t.blobs.c.digest == file)).first()
+        envelope = _content(blobs.path(file)) if there is not None else None
+        if envelope is not None:
+            found[proposal.digest] = envelope, approval
     return found
 
 
 def _tapes(tx: Transaction, blobs: Blobs, log: Log, boots: Collection[str]) -> list[tuple[str, Path]]:
     """Black boxes that the robot delivered of some boots, in the order of their digests."""
     found = []
-    for row in _delivered(tx, "incident", "tape", robot=log.robot):
-        path = blobs.path(bytes(row.digest))
-        with path.open("rb") as stream:
-            head = stream.read(HEAD)
+    query = _delivered("incident", "tape").where(t.blobs.c.robot == log.robot).order_by(t.blobs.c.digest)
+    for digest in tx.connection.execute(query).scalars():
+        path = blobs.path(bytes(digest))
+        head = _content(path, HEAD) or b""
         found += [(boot, path) for boot in boots if bytes.fromhex(boot) in head]
     return found
 
 
-def _delivered(
-    tx: Transaction, *kinds: str, robot: str | None = None, most: int | None = None
-) -> Sequence[sa.Row[Any]]:
-    """Files that are whole, in the order of their digests. ``most``: bytes of one."""
-    query = sa.select(t.blobs.c.digest).where(t.blobs.c.kind.in_(kinds), t.blobs.c.complete_s.is_not(None))
-    if robot is not None:
-        query = query.where(t.blobs.c.robot == robot)
-    if most is not None:
-        query = query.where(t.blobs.c.size <= most)
-    return tx.connection.execute(query.order_by(t.blobs.c.digest)).all()
+def _delivered(*kinds: str) -> sa.Select[Any]:
+    """Digests of the files that came whole."""
+    return sa.select(t.blobs.c.digest).where(t.blobs.c.kind.in_(kinds), t.blobs.c.complete_s.is_not(None))
 
 
-def _proposal(approval: bytes) -> Proposal | None:
-    """What was proposed, by an approval file; None where it is none."""
+def _content(path: Path, most: int = -1) -> bytes | None:
+    """What a delivered file begins with; None where it is not there, as after a restore without the folder of files."""
     try:
-        return parse_proposal(split_note(split_file(approval)[0])[0])
-    except (ValueError, IndexError, VerificationError):
+        with path.open("rb") as stream:
+            return stream.read(most)
+    except FileNotFoundError:
         return None
