@@ -351,3 +351,12 @@ def register(world: World) -> None:
         ):
             take(tx, one.signed("planner", planner, now), trust, now)
     Watch(world.store, lambda: trust).run_to_end()
+
+
+def wait(done: object) -> None:
+    """Wait for something."""
+    end = time.monotonic() + 10
+    assert callable(done)
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.05)
