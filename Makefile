@@ -10,7 +10,7 @@ export PYTHONPATH :=
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-aarch64 lint fuzz crash chaos mutants hil bench bench-live bench-packet bench-sync bench-registry bench-calibration clean docs plots
+.PHONY: help install demo test test-aarch64 lint fuzz crash chaos siem-restarts mutants hil bench bench-live bench-packet bench-sync bench-registry bench-calibration clean docs plots
 
 help: ## What can be made here
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 19
@@ -53,6 +53,9 @@ crash: $(STAMP) ## Kill, cut the power, and let calls fail: 500 kills, every cal
 
 chaos: $(STAMP) ## Bad links, killed registries, changed frames, a simulated fleet: 100,000 frames and steps
 	$(BIN)/python tests/chaos_matrix.py
+
+siem-restarts: $(STAMP) ## Kill -9 what sends records to a SIEM, and the SIEM, 100 times each over TLS and OTLP: is one missed?
+	$(BIN)/python tests/siem_restarts.py
 
 test-aarch64: $(STAMP) ## The same bits on an emulated aarch64 (root, debootstrap, qemu-user-static); makes build/aarch64
 	$(BIN)/python tests/other_machine.py

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 import socket
 import ssl
 import subprocess
@@ -14,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from catalogue_case import SECOND, World
+from catalogue_case import World
+from siem_restarts import CERTIFICATE, SCHEMES, START, SURE, Receiver, restarts
 
 from edge_monitor.errors import ConfigError, UsageError
 from edge_monitor.journal import Digests, Entry, Severity
@@ -25,49 +25,6 @@ from edge_registry.siem.delivery import DeliveryError
 from edge_registry.siem.sending import Sender
 
 HERE = Path(__file__).parent
-CERTIFICATE = HERE / "vectors" / "siem_receiver.pem"
-START = 1_790_000_000 * SECOND
-SCHEMES = {"syslog": "syslog", "tls": "syslog+tls", "otlp": "otlp"}
-
-
-class Receiver:
-    """A receiver in a process of its own, at one port, with a file of what it took."""
-
-    def __init__(self, folder: Path, kind: str) -> None:
-        self.kind = kind
-        self.file = folder / f"{kind}.taken"
-        self.file.touch()
-        with socket.create_server(("127.0.0.1", 0)) as one:
-            self.port = one.getsockname()[1]
-        self.process: subprocess.Popen[str] | None = None
-        self.start()
-
-    @property
-    def address(self) -> str:
-        """As ``--to`` has it."""
-        host = "localhost" if self.kind == "tls" else "127.0.0.1"
-        return f"{SCHEMES[self.kind]}://{host}:{self.port}"
-
-    def start(self) -> None:
-        """Begin to listen."""
-        words = [sys.executable, "-S", "-E", str(HERE / "siem_receiver.py"), self.kind, str(self.port), str(self.file)]
-        words += [str(CERTIFICATE)] if self.kind == "tls" else []
-        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None and self.process.stdout.readline() == "ready\n"
-
-    def kill(self) -> None:
-        """As a power cut would."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-    def taken(self) -> list[tuple[str, str]]:
-        """(id, hash) of each record, in the order in which they came; half a line at a kill is none."""
-        lines = self.file.read_text("ascii").splitlines(keepends=True)
-        words = [line.split(" ") for line in lines if line.endswith("\n")]
-        return [(line[0], line[1]) for line in words]
 
 
 @pytest.fixture
@@ -171,7 +128,14 @@ def _crash(*_: object) -> None:
     raise CrashError
 
 
-@pytest.mark.parametrize("kind", ["tls", "otlp"])
+@pytest.mark.parametrize("kind", SURE)
+def test_nothing_is_missed_where_processes_are_killed(tmp_path: Path, kind: str) -> None:
+    """``make siem-restarts`` in short: the command that people start and the receiver are killed at any moment, and go on."""
+    found = restarts(tmp_path, kind, 2, 20261127)
+    assert found.good and (found.sender, found.receiver) == (2, 2) and found.records >= 80
+
+
+@pytest.mark.parametrize("kind", SURE)
 def test_nothing_is_missed_over_restarts_of_either_side(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
