@@ -128,7 +128,8 @@ class Rig:
             with suppress(EdgeMonitorError):
                 ask(self.control, {"do": "status"}, 500)  # the state that it answers is published too
         self._decisions.unsubscribe(b"state")
-        self.reached = now  # its first heartbeat may have gone out before anybody listened; the next needs time to go on
+        # Its first heartbeat may have gone out before anybody listened; the next needs time to go on.
+        self.reached = now
 
     def send(self, now: int, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """Send what has arrived by ``now`` (ns), each behind its time; answers the events heard since. Raises ``RigError``."""
