@@ -266,7 +266,7 @@ class Decider:
         return self._events(self.engine.advance(until=t)) + self._waiting(t)
 
     def _account(self, name: str, t: int) -> Event:
-        """What the stream has been up to ``t``, and the digest of the state that it led to."""
+        """What the stream has been up to ``t``, and the digest of the state that it led to; and how long in which conditions."""
         head = self.engine.head
         payload = {
             "samples": int(head["samples"]),
@@ -274,6 +274,7 @@ class Decider:
             "clock_jumps": int(head["jumps"]),
             "damages": self._damaged,
             "engine_digest": self.engine.digest(),
+            **self.whereabouts.account(t),
         }
         return Event(name, self.envelope.id, t, t, "negligible", payload)
 
@@ -318,7 +319,7 @@ class Decider:
         for kind, row in zip(kinds, rows, strict=True):
             if kind in (CHECK, LATCH):
                 spec = self.envelope.checks[row["subject"]]
-                found.append(events.from_check(row, spec, self._state(spec, float(row["value"]))))
+                found.append(events.from_check(row, spec, self._state(spec, float(row["value"])), self.whereabouts.bins()))
                 if kind == CHECK and spec.kind == "drift":
                     found += self._drift(row, spec)
         return found, changes
@@ -331,7 +332,7 @@ class Decider:
         self._drifting ^= {subject}
         model = self.envelope.models[spec.name]
         assert isinstance(model, Drift)
-        yield events.from_drift(row, spec, model.detector, model.value_ns, model.calibrated)
+        yield events.from_drift(row, spec, model.detector, model.value_ns, model.calibrated, self.whereabouts.bins())
 
     def _waiting(self, t: int, *, inclusive: bool = False) -> list[Event]:
         """What hard cases, domain and gates waited for until ``t``."""

@@ -83,8 +83,9 @@ def _worst(severities: list[str], default: str) -> str:
     return min(severities, key=SEVERITIES.__getitem__, default=default)
 
 
-def from_check(row: np.void, spec: CheckSpec, state: str = "") -> Event:
-    """The event of a check's TRANSITION row: ``check.*``, or ``latch.*``. ``state``: the value's name, where it has one."""
+def from_check(row: np.void, spec: CheckSpec, state: str = "", bins: Mapping[str, str] | None = None) -> Event:
+    """The event of a check's TRANSITION row: ``check.*``, or ``latch.*``. ``state``: the value's name, where it has one; ``bins``:
+    the conditions under which a limit was passed, by axis."""
     verdict = Verdict(int(row["verdict"]))
     if int(row["kind"]) == TransitionKind.LATCH:
         name = "latch.set" if verdict == Verdict.FAIL else "latch.reset"
@@ -107,6 +108,8 @@ def from_check(row: np.void, spec: CheckSpec, state: str = "") -> Event:
         payload["latched"] = True
     if spec.rationale:
         payload["rationale"] = spec.rationale
+    if bins and name == "check.fail":
+        payload["bins"] = dict(bins)
     severity = spec.severity if verdict == Verdict.FAIL else "negligible"
     return Event(
         name, spec.name, int(row["t_effective"]), int(row["t_decided"]), severity, payload,
@@ -114,11 +117,13 @@ def from_check(row: np.void, spec: CheckSpec, state: str = "") -> Event:
     )  # fmt: skip
 
 
-def from_drift(row: np.void, spec: CheckSpec, detector: str, value_ns: int, calibrated: bool) -> Event:
+def from_drift(
+    row: np.void, spec: CheckSpec, detector: str, value_ns: int, calibrated: bool, bins: Mapping[str, str] | None = None
+) -> Event:
     """``drift.detected`` or ``drift.resolved``, of a drift check's TRANSITION row.
 
     ``value_ns``: time between two of the detector's values; 0 where it is not known. ``calibrated``: its false alarms are
-    promised.
+    promised. ``bins``: the conditions in which a drift was found, by axis.
     """
     failed = int(row["verdict"]) == Verdict.FAIL
     t = int(row["t_effective"])
@@ -133,6 +138,8 @@ def from_drift(row: np.void, spec: CheckSpec, detector: str, value_ns: int, cali
     onset = int(row["onset"])
     if onset and value_ns:
         payload |= {"onset_ns": t - onset * value_ns, "onset_s": (t - onset * value_ns) / 1e9}
+    if failed and bins:
+        payload["bins"] = dict(bins)
     severity = spec.severity if failed else "negligible"
     name = "drift.detected" if failed else "drift.resolved"
     return Event(name, spec.name, t, int(row["t_decided"]), severity, payload, (spec.name,), spec.hazard, spec.claim)

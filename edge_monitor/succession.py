@@ -125,8 +125,9 @@ class Successor:
             else:
                 retold |= _read_by_authority(mine)
         if mine.envelope.bins and _same_domain(old, mine, kept):
-            mine.whereabouts.restore(old.whereabouts.snapshot())
+            mine.whereabouts.succeed(old.whereabouts, t)
         else:
+            mine.whereabouts.succeed(None, t)
             retold |= {mine.envelope.signals[spec.signal].name for spec in mine.envelope.bins}
         if mine.miner is not None and old.miner is not None and self.goes_on_mining(old):
             mine.miner.restore(old.miner.snapshot())
@@ -183,6 +184,7 @@ class Successor:
                 "envelope_version": old.envelope.version,
                 "envelope_digest": old.envelope.digest,
                 "risk": old.envelope.risk,
+                **old.whereabouts.account(t),
             },
             "changes": {
                 what: {word: names[:MOST_NAMES] for word, names in found.items()}

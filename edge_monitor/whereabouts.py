@@ -1,4 +1,5 @@
-"""Where a vehicle is among the bins of weather, light, vibration and occlusion, and whether that is its declared domain."""
+"""Where a vehicle is among the bins of weather, light, vibration and occlusion, for how long, and whether that is its declared
+domain."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .core.odd import NOWHERE, UNKNOWN, Axis, Cell, Odd, OddChange
+from .core.odd import BINS, NOWHERE, UNKNOWN, Axis, Cell, Exposure, Odd, OddChange, name_of, names_of
 from .core.samples import TransitionKind, Verdict
 from .envelope import Envelope
 
@@ -29,13 +30,55 @@ class Whereabouts:
     def __init__(self, envelope: Envelope, witness: Witness | None = None) -> None:
         self._odd = Odd(envelope.odd) if envelope.odd else None
         self._axes: dict[int, Axis] = {spec.signal: spec.axis for spec in envelope.bins}
+        self._exposure = Exposure()  # told where an axis is measured
+        self._since = self._at = 0  # ns: when it began, and how far it has come
         self._witness = witness
         self.cell = NOWHERE
 
     def start(self, t: int) -> None:
         """The stream begins at ``t`` (ns): nothing is known."""
-        if self._witness is not None:
-            self._witness.step(t, self.cell)
+        self._since = t
+        self._tell(t, self.cell)
+
+    def succeed(self, old: Whereabouts | None, t: int) -> None:
+        """Take over at ``t`` (ns) from another envelope; ``old``: None where its bins are others, and nothing is known.
+
+        Exposure begins anew: that of the other envelope is told when this one comes into force.
+        """
+        if old is not None:
+            self.restore(old.snapshot()[:2])
+        self._since = self._at = t
+        self._exposure.step(t, self.cell)
+
+    def bins(self) -> dict[str, str]:
+        """The names of the bins in force, by axis; empty where no axis is measured."""
+        return names_of(self.cell) if self._axes else {}
+
+    def account(self, t: int) -> dict[str, Any]:
+        """Time spent in each cell up to ``t`` (ns), as records tell it; empty where no axis is measured.
+
+        ``measured``: axes; ``domain``: allowed bins by axis (an axis that is not there is no part of it); ``since_ns``: when this
+        account began; ``cells``: the four bins' names and ns, of every cell with any time.
+        """
+        if not self._axes:
+            return {}
+        self._exposure.advance(t)
+        self._at = t
+        allowed = self._odd.spec.allowed if self._odd is not None else {}
+        return {
+            "odd": {
+                "measured": [axis.name.lower() for axis in sorted(self._axes.values())],
+                "domain": {
+                    axis.name.lower(): [BINS[axis][number] for number in sorted(bins)]
+                    for axis, bins in sorted(allowed.items())
+                },
+                "since_ns": self._since,
+                "cells": [
+                    [*(name_of(axis, cell[axis]) for axis in Axis), time]
+                    for cell, time in sorted(self._exposure.cells.items())
+                ],
+            }
+        }
 
     def step(self, rows: np.ndarray) -> list[OddChange]:
         """Take what one instant did (its TRANSITION rows); answers what that made of the domain."""
@@ -49,9 +92,8 @@ class Whereabouts:
                 before = t - round(
                     float(row["value"]) * 1e9
                 )  # all time up to the step counts; what it took back does not
-                if self._witness is not None:
-                    self._witness.step(before, NOWHERE)
-                    self._witness.step(t, NOWHERE)
+                self._tell(before, NOWHERE)
+                self._tell(t, NOWHERE)
                 if self._odd is not None:
                     changes += [*self._odd.advance(before, before), *self._odd.jump(t, decided)]
                 cell[:] = NOWHERE
@@ -61,8 +103,7 @@ class Whereabouts:
         now = (cell[0], cell[1], cell[2], cell[3])
         if now != self.cell:
             self.cell = now
-            if self._witness is not None:
-                self._witness.step(t, now)
+            self._tell(t, now)
         return [*changes, *self._odd.step(t, decided, now)] if self._odd is not None else []
 
     def advance(self, t: int, decided: int, *, inclusive: bool = False) -> list[OddChange]:
@@ -71,14 +112,29 @@ class Whereabouts:
 
     def snapshot(self) -> list[Any]:
         """All state as plain data, for :meth:`restore` under the same envelope."""
-        return [list(self.cell), self._odd.snapshot() if self._odd is not None else None]
+        found: list[Any] = [list(self.cell), self._odd.snapshot() if self._odd is not None else None]
+        if self._axes:
+            cells = [[*cell, time] for cell, time in sorted(self._exposure.cells.items())]
+            found.append([self._since, self._at, cells])
+        return found
 
     def restore(self, snapshot: list[Any]) -> None:
         """Take over a snapshot. A witness is told nothing of the time before it."""
-        (weather, light, vibration, occlusion), odd = snapshot
+        (weather, light, vibration, occlusion), odd, *exposure = snapshot
         self.cell = weather, light, vibration, occlusion
         if self._odd is not None:
             self._odd.restore(odd)
+        for since, at, cells in exposure:
+            self._since, self._at, self._exposure = since, at, Exposure()
+            self._exposure.cells = {(w, x, v, o): time for w, x, v, o, time in cells}
+            self._exposure.step(at, self.cell)
+
+    def _tell(self, t: int, cell: Cell) -> None:
+        """The cell is ``cell`` from ``t`` on, for whoever keeps account."""
+        self._at = t
+        self._exposure.step(t, cell)
+        if self._witness is not None:
+            self._witness.step(t, cell)
 
     def told(self, type_: str, t: int) -> None:
         """An event was told."""

@@ -16,6 +16,7 @@ from reload_world import (
     BATTERY,
     MODE,
     MS,
+    SIGNALS,
     SPEED,
     TEXTS,
     S,
@@ -284,6 +285,33 @@ def test_sections_come_and_go_on_the_ground_only() -> None:
     assert refused == "" and "authority.changed" in types(found)
     world.drive(1, speed=5.0, mode=1, armed=1)
     assert world.decider.authority is not None and world.decider.authority.command.decision == "human"
+
+
+def test_time_in_each_condition_is_told_of_the_envelope_under_which_it_passed() -> None:
+    """At the switch the old envelope's account closes, the new one's begins there, in the conditions that go on."""
+    signals = SIGNALS + "  lux: {topic: /light, field: lux, unit: lx, max_age: 9 s}\n"
+    odd = AUTHORITY + "odd: {illuminance: lux, domain: {light: [day]}}\n"
+    gates = "drive: {require: all, criteria: [speed_limit, battery_ok], lease: 1 s}"
+    old = file(BASE_CHECKS, gates, more=odd, signals=signals)
+    new = file(BASE_CHECKS.replace("max: 12", "max: 11.5"), gates, more=odd, signals=signals, version=2)
+    bins = [signal.name for signal in old.signals].index("odd_light")
+    world = World(old)
+    begun = world.now + S
+    world.say({bins: 3.0}, after=S)
+    world.say({bins: 0.0}, after=2 * S)
+    _, refused = world.reload(new)
+    assert refused == ""
+    world.say({bins: 3.0}, after=4 * S)
+    stopped = world.note(world.decider.finish())[-1]
+
+    def cells(account: dict[str, Any]) -> dict[str, int]:
+        return {light: ns for _, light, _, _, ns in account["cells"]}
+
+    (activated,) = [event for event in world.told if event.type == "envelope.activated"]
+    assert cells(activated.payload["previous"]["odd"]) == {"day": 2 * S}
+    assert activated.payload["previous"]["odd"]["since_ns"] == begun
+    assert cells(stopped.payload["odd"]) == {"night": 4 * S}
+    assert stopped.payload["odd"]["since_ns"] == activated.t_effective
 
 
 def test_gates_come_and_go() -> None:

@@ -16,7 +16,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from edge_monitor import envelope as envelopes
 from edge_monitor.core.messages import Batch, Channel
-from edge_monitor.core.odd import Axis
+from edge_monitor.core.odd import Axis, names_of
 from edge_monitor.events import Event
 from edge_monitor.runtime import Monitor
 from edge_replay import readers
@@ -150,6 +150,38 @@ def test_the_matrix_accounts_for_every_nanosecond(result: Replay) -> None:
     assert matrix.along(Axis.LIGHT) == {(-1,): FRAME // 2, (0,): night, (3,): result.last - at(0) - FRAME // 2 - night}
     breaches = {cell[Axis.LIGHT]: tally.breaches for cell, tally in matrix.cells.items()}
     assert breaches == {-1: 0, 0: 2, 3: 1}
+
+
+def test_the_record_that_ends_a_run_tells_how_long_it_was_in_which_conditions(result: Replay) -> None:
+    """The account is the matrix's exposure, cell by cell, with what is measured and declared; a breach names its conditions."""
+    (stopped,) = [event for event in result.events if event.type == "monitor.stopped"]
+    told = stopped.payload["odd"]
+    assert (told["measured"], told["domain"], told["since_ns"]) == (["light"], {"light": ["artificial", "day"]}, at(0))
+    assert result.matrix is not None
+    assert {tuple(cell): ns for *cell, ns in told["cells"]} == {
+        tuple(names_of(cell).values()): tally.exposure for cell, tally in result.matrix.cells.items() if tally.exposure
+    }
+    lights = {e.subject: e.payload["bins"]["light"] for e in result.events if e.type == "check.fail"}
+    assert lights == {"bright": "night", "daylight": "night", "live": "day"}
+    assert not any("bins" in event.payload for event in result.events if event.type == "check.pass")
+
+
+def test_an_account_goes_on_from_a_snapshot(recording: Path, result: Replay) -> None:
+    """Restored in the middle, another monitor's account at the end is the same."""
+    monitor = Monitor(envelopes.loads(ENVELOPE.encode()))
+    items = list(readers.open(recording, topics=["/camera", "/light"]))
+    found: list[Event] = []
+    for item in items:
+        if not isinstance(item, Batch):
+            found += monitor.feed(item)
+            continue
+        for k in range(len(item.messages)):
+            found += monitor.feed(Batch(item.data, item.messages[k : k + 1]))
+            whereabouts = monitor.decider.whereabouts
+            kept = whereabouts.snapshot()
+            whereabouts.account(monitor.now + 10**18)  # what is restored does not remember this
+            whereabouts.restore(kept)
+    assert found + monitor.finish() == result.events
 
 
 @pytest.mark.parametrize("size", [1, 7])
