@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from browser import MISSING, Browser, is_here  # noqa: E402 (from the tests' folder)
+from conditions_world import YARD, covered  # noqa: E402
+from pages_world import world  # noqa: E402
 
 from edge_registry.house import open_house  # noqa: E402
 from edge_registry.web.access import grant  # noqa: E402
@@ -40,39 +42,56 @@ def take(registry: Path) -> None:
         serving.stop()
 
 
+def conditions(folder: Path) -> None:
+    """Coverage, of two rovers that the tests have: the demo's flight measures no conditions."""
+    folder.mkdir()
+    made = world(folder, missions=False)
+    covered(made)
+    try:
+        with Browser() as browser:
+            browser.open(f"{made.serving.url}sign-in")
+            browser.type("#token", made.tokens["assurance"])
+            browser.click("form.stack button")
+            browser.open(f"{made.serving.url}coverage/{YARD}")
+            picture(browser, "coverage", height=900)
+    finally:
+        made.serving.stop()
+
+
+def picture(browser: Browser, name: str, width: int = 1280, height: int = 720) -> None:
+    """A picture of the page."""
+    browser.size(width, height)
+    path = PICTURES / f"{name}.png"
+    browser.picture(path)
+    print(f"{path.relative_to(ROOT)}  {path.stat().st_size} bytes")
+    if path.stat().st_size > LARGEST:
+        sys.exit(f"{path.name} is larger than {LARGEST} bytes: show less of the page")
+
+
 def follow(browser: Browser, url: str, token: str) -> None:
     """Each step of the guide, and its picture."""
-
-    def picture(name: str, width: int = 1280, height: int = 720) -> None:
-        browser.size(width, height)
-        path = PICTURES / f"{name}.png"
-        browser.picture(path)
-        print(f"{path.relative_to(ROOT)}  {path.stat().st_size} bytes")
-        if path.stat().st_size > LARGEST:
-            sys.exit(f"{path.name} is larger than {LARGEST} bytes: show less of the page")
-
     browser.open(f"{url}sign-in")
-    picture("sign_in", height=480)
+    picture(browser, "sign_in", height=480)
     browser.type("#token", token)
     browser.click("form.stack button")
-    picture("fleet", height=480)
+    picture(browser, "fleet", height=480)
     browser.click("a[href*='/missions/']")
     mission = browser.url
-    picture("mission", height=1130)
-    picture("mission_narrow", 400, 900)
+    picture(browser, "mission", height=1130)
+    picture(browser, "mission_narrow", 400, 900)
     browser.size(1280, 900)
     segment = browser.run(
         "return [...document.querySelectorAll('svg a')].find(a => a.textContent.includes('fence, from')).getAttribute('href')"
     )
     browser.open(url.rstrip("/") + segment)
-    picture("record", height=900)
+    picture(browser, "record", height=900)
     browser.run("document.getElementById('proof').scrollIntoView()")
-    picture("proof", height=620)
+    picture(browser, "proof", height=620)
     browser.open(mission)
     browser.run("[...document.querySelectorAll('form[action=\"/packets\"]')][0].querySelector('button').focus()")
     browser.press("\ue007")
     browser.wait("return /packets.[0-9]+$/.test(location.pathname) && document.readyState === 'complete'", 120)
-    picture("packet", height=620)
+    picture(browser, "packet", height=620)
 
 
 def main() -> None:
@@ -86,6 +105,7 @@ def main() -> None:
         copy = Path(name) / "registry"
         shutil.copytree(registry, copy)
         take(copy)
+        conditions(Path(name) / "rovers")
 
 
 if __name__ == "__main__":

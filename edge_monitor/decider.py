@@ -319,7 +319,9 @@ class Decider:
         for kind, row in zip(kinds, rows, strict=True):
             if kind in (CHECK, LATCH):
                 spec = self.envelope.checks[row["subject"]]
-                found.append(events.from_check(row, spec, self._state(spec, float(row["value"])), self.whereabouts.bins()))
+                found.append(
+                    events.from_check(row, spec, self._state(spec, float(row["value"])), self.whereabouts.bins())
+                )
                 if kind == CHECK and spec.kind == "drift":
                     found += self._drift(row, spec)
         return found, changes

@@ -84,8 +84,8 @@ def _worst(severities: list[str], default: str) -> str:
 
 
 def from_check(row: np.void, spec: CheckSpec, state: str = "", bins: Mapping[str, str] | None = None) -> Event:
-    """The event of a check's TRANSITION row: ``check.*``, or ``latch.*``. ``state``: the value's name, where it has one; ``bins``:
-    the conditions under which a limit was passed, by axis."""
+    """The event of a check's TRANSITION row: ``check.*``, or ``latch.*``. ``state``: the value's name, where it has one;
+    ``bins``: the conditions under which a limit was passed, by axis."""
     verdict = Verdict(int(row["verdict"]))
     if int(row["kind"]) == TransitionKind.LATCH:
         name = "latch.set" if verdict == Verdict.FAIL else "latch.reset"

@@ -38,7 +38,8 @@ from edge_monitor.core.odd import (
 )
 from edge_monitor.core.perception.hard_cases import BOTH, HIGH, HOUR, LOW, HardCases, HardCaseSpec, ScoreSpec
 from edge_monitor.core.samples import FLAG_CAUSE, FLAG_END, ITEM_SHIFT, ITEM_UNTIL, NEVER, SAMPLE, Cause
-from edge_replay.matrix import KINDS, Matrix, declared_cells, merged, poisson_bounds, rate
+from edge_monitor.poisson import poisson_bounds, rate
+from edge_replay.matrix import KINDS, Matrix, declared_cells, merged
 
 S = SECOND
 

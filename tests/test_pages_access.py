@@ -48,6 +48,9 @@ TABLE: dict[tuple[str, str], tuple[set[str], str]] = {
     ("GET", "/catalogue/{digest}"): (SEES_RECORDS, f"/catalogue/{MODEL}"),
     ("GET", "/claims"): (SEES_RECORDS, "/claims"),
     ("GET", "/claims/{digest}"): (SEES_RECORDS, f"/claims/{ENVELOPE}"),
+    ("GET", "/coverage"): (SEES_RECORDS, "/coverage"),
+    ("GET", "/coverage/{digest}"): (SEES_RECORDS, f"/coverage/{ENVELOPE}"),
+    ("GET", "/coverage/{digest}/cell"): (SEES_RECORDS, f"/coverage/{ENVELOPE}/cell"),
     ("GET", "/exceptions"): (SEES_RECORDS, "/exceptions"),
     ("GET", "/exceptions/{number:int}"): (SEES_RECORDS, "/exceptions/1"),
     ("GET", "/logs/{log}/records/{seq:int}/lineage"): (SEES_RECORDS, "/logs/LOG/records/6/lineage"),
@@ -74,6 +77,8 @@ TABLE: dict[tuple[str, str], tuple[set[str], str]] = {
         SEES_RECORDS,
         "/api/v1/robots/plane/records/LOG/6/lineage",
     ),
+    ("GET", "/api/v1/coverage"): (SEES_RECORDS, "/api/v1/coverage"),
+    ("GET", "/api/v1/coverage/{digest}"): (SEES_RECORDS, f"/api/v1/coverage/{ENVELOPE}"),
     ("GET", "/api/v1/erasures"): (SEES_RECORDS, "/api/v1/erasures"),
     ("GET", "/api/v1/outputs"): (SEES_RECORDS, "/api/v1/outputs"),
     ("GET", "/api/v1/exceptions"): (SEES_RECORDS, "/api/v1/exceptions"),
@@ -364,6 +369,11 @@ def test_nothing_that_a_robot_says_is_markup(here: World) -> None:
         "/catalogue",
         f"/catalogue/{DATA}",
         f"/claims/{ENVELOPE}",
+        "/coverage",
+        f"/coverage/{ENVELOPE}",
+        f"/coverage/{ENVELOPE}/cell?told=no",
+        f"/coverage/{ENVELOPE}?since={HOSTILE_QUERY}",
+        f"/coverage/{ENVELOPE}/cell?light={HOSTILE_QUERY}",
         "/exceptions",
         "/exceptions/1",
         f"/logs/{log}/records/3/lineage",
@@ -372,13 +382,20 @@ def test_nothing_that_a_robot_says_is_markup(here: World) -> None:
     paths += [f"/logs/{log}/records/{seq}" for seq in range(int(size))]
     paths += [
         f"{path}?{name}={HOSTILE_QUERY}"
-        for path in ("/fleet", "/missions", "/episodes", "/audit")
+        for path in (
+            "/fleet",
+            "/missions",
+            "/episodes",
+            "/audit",
+            f"/coverage/{ENVELOPE}",
+            f"/coverage/{ENVELOPE}/cell",
+        )
         for name in ("robot", "person")
     ]
     told = 0
     for path in paths:
         answer = client.get(path)
-        assert answer.status in (200, 404), (path, answer.status)
+        assert answer.status in (200, 400, 404), (path, answer.status)
         page = _Markup()
         page.feed(answer.text)
         assert page.tags.count("script") == 1 and "img" not in page.tags and "set-cookie" not in answer.headers, path

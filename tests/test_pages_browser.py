@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from browser import ENTER, MISSING, TAB, Browser, is_here
+from conditions_world import YARD, covered
 from pages_world import CLAIMED, DATA, ENVELOPE, HOSTILE_ROBOT, MODEL, World, world
 
 pytestmark = pytest.mark.skipif(not is_here(), reason=MISSING)
@@ -58,6 +59,7 @@ WIDER = "return document.documentElement.scrollWidth - document.documentElement.
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A registry with its pages, and a packet."""
     found = world(tmp_path_factory.mktemp("pages"))
+    covered(found)
     client = found.client("assurance")
     form = {"csrf": client.csrf("/fleet"), "log": found.logs["plane"], "first": "0", "end": "22"}
     assert client.ask("POST", "/packets", form).status == 303
@@ -93,6 +95,12 @@ def paths(here: World) -> list[str]:
         "/claims",
         f"/claims/{ENVELOPE}",
         f"/claims/{CLAIMED}",
+        "/coverage",
+        f"/coverage/{YARD}",
+        f"/coverage/{YARD}?status=declared-but-unseen",
+        f"/coverage/{YARD}/cell?weather=low_visibility&light=day",
+        f"/coverage/{YARD}/cell?told=no",
+        f"/coverage/{ENVELOPE}",
         "/exceptions",
         "/exceptions/1",
         f"/logs/{log}/records/6/lineage",

@@ -6,12 +6,12 @@ Rates carry exact Poisson bounds (Garwood 1936): zero events in T prove, at 95 %
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from edge_monitor.core.odd import BINS, NOWHERE, UNKNOWN, Axis, Cell, Exposure, OddSpec, names_of
+from edge_monitor.poisson import rate
 
 COUNTED = {"check.fail": "breaches", "drift.detected": "drift_episodes", "authority.changed": "handovers"}
 KINDS = ("breaches", "drift_episodes", "handovers")
@@ -155,55 +155,6 @@ def declared_cells(odd: OddSpec) -> list[Cell]:
     """All named cells inside a declared domain; an axis that is not declared contributes all its bins."""
     bins = [sorted(odd.allowed.get(axis, range(len(BINS[axis])))) for axis in Axis]
     return [(w, x, v, o) for w in bins[0] for x in bins[1] for v in bins[2] for o in bins[3]]
-
-
-def rate(count: int, hours: float, confidence: float = 0.95) -> dict[str, float | None]:
-    """Events an hour with one-sided exact bounds; None where no time has passed."""
-    if hours <= 0:
-        return {"per_hour": None, "lower": None, "upper": None}
-    low, high = poisson_bounds(count, confidence)
-    return {"per_hour": count / hours, "lower": low / hours, "upper": high / hours}
-
-
-def poisson_bounds(count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """One-sided exact bounds of a Poisson mean: each holds with ``confidence``, both with ``2 confidence - 1``.
-
-    The lower one solves P(X >= count) = 1 - confidence, the upper one P(X <= count) = 1 - confidence.
-    """
-    if count < 0 or not 0 < confidence < 1:
-        raise ValueError("count >= 0 and a confidence between 0 and 1 are needed")
-    upper = _solve(count, 1 - confidence)
-    return 0.0 if count == 0 else _solve(count - 1, confidence), upper
-
-
-def _solve(count: int, p: float) -> float:
-    """The mean at which P(X <= count) is ``p``, by bisection to the last bit."""
-    low, high = 0.0, 1.0
-    while _at_most(count, high) > p:
-        low, high = high, 2 * high
-    while True:
-        middle = (low + high) / 2
-        if middle in (low, high):
-            return middle
-        if _at_most(count, middle) > p:
-            low = middle
-        else:
-            high = middle
-
-
-def _at_most(count: int, mean: float) -> float:
-    """P(X <= count): terms from the largest one outwards, so that none is lost to underflow."""
-    middle = min(count, int(mean))
-    largest = math.exp(middle * math.log(mean) - mean - math.lgamma(middle + 1))
-    total, term = 0.0, largest
-    for k in range(middle, -1, -1):
-        total += term
-        term *= k / mean
-    term = largest
-    for k in range(middle + 1, count + 1):
-        term *= mean / k
-        total += term
-    return total
 
 
 def _only(axis: Axis, number: int) -> Cell:

@@ -34,7 +34,7 @@ ADDRESSES = 4096  #: that are remembered
 #: What a permission lets one see or do; ``docs/registry.md`` explains them.
 PERMISSIONS = {
     "fleet": "fleet, missions and episodes", "records": "records with their payloads and bytes",
-    "catalogue": "models, data, envelopes, what people signed of them, exceptions",
+    "catalogue": "models, data, envelopes, what people signed of them, coverage, exceptions",
     "packets": "evidence packets", "people": "people and keys", "audit": "the record of who read and changed what",
 }  # fmt: skip
 ROLES: dict[str, frozenset[str]] = {

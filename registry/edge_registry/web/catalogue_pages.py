@@ -21,6 +21,7 @@ from ..store import Transaction
 from .access import Visitor
 from .answers import digest, file, link, moment_of, named_log, wants_file
 from .app import Asked, Refused, Site
+from .coverage import coverage
 from .downloads import Table
 from .missions import episodes, shown_of
 from .shown import State, moment, short
@@ -106,6 +107,7 @@ def show_claim(site: Site, asked: Asked, visitor: Visitor) -> Response:
         document = found.document(item) if item is not None else None
         models = [(one, found.get(one)) for one in field.models]
         open_ones = exceptions(found, only_open=True, subject=envelope)
+        (seen,) = coverage(found, [envelope], since)
         odd = [one for one in episodes(found.tx, "odd", most=200)[0] if one.wall_ns >= since]
     return site.render(
         "claim.html",
@@ -121,6 +123,8 @@ def show_claim(site: Site, asked: Asked, visitor: Visitor) -> Response:
         since=asked.query.get("since", ""),
         outside=[one for one in odd if one.measured][:20],
         registered=standing(document["standing"]) if document else None,
+        coverage=seen,
+        never=seen.never(),
     )
 
 

@@ -17,6 +17,8 @@ from edge_monitor.evidence.page import words
 from edge_monitor.journal.records import Record, WallStatus
 from edge_monitor.journal.writer import HEARTBEAT_NS
 
+from .conditions import ACCOUNTS, EVENTS, Stretch, cell_of
+
 SHORT, LONG = 120, 500  #: characters of a name, and of a sentence
 MOST_OPEN = 256  #: spans of a log that are not over
 MOST_ACTIONS = 8  #: that are told of a span
@@ -56,6 +58,8 @@ class Changes:
     missions: dict[int, dict[str, Any]] = field(default_factory=dict)
     spans: dict[tuple[int, str], dict[str, Any]] = field(default_factory=dict)
     marks: list[dict[str, Any]] = field(default_factory=list)
+    exposures: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  #: by the first record of their stretch
+    domains: dict[str, dict[str, Any]] = field(default_factory=dict)  #: what is declared, by envelope
 
 
 class State(msgspec.Struct):
@@ -77,6 +81,7 @@ class State(msgspec.Struct):
     gaps: dict[str, int] = {}  #: of the log
     open: dict[str, dict[str, Any]] = {}  #: spans that are not over, by ``kind subject``
     against: dict[str, list[str]] = {}  #: checks against each gate
+    stretch: Stretch = msgspec.field(default_factory=Stretch)  #: of the mission that is under the envelope in force
 
 
 class Chronicle:
@@ -90,6 +95,7 @@ class Chronicle:
         """The state as bytes; ``changes`` is whole then."""
         if self.state.mission >= 0 and not self.state.ended:
             self._mission("running")
+            self._expose()
         return msgspec.msgpack.encode(self.state)
 
     def take(self, sequence: int, record: Record | None, payload: dict[str, Any] | None) -> None:
@@ -106,6 +112,10 @@ class Chronicle:
         counted = COUNTED.get(kind)
         if counted is not None and not (kind == "gate.waived" and text(said, "state") != "granted"):
             state.counts[counted] = state.counts.get(counted, 0) + 1
+        if kind in EVENTS:
+            state.stretch.happened(kind, said)
+        elif kind in ACCOUNTS:
+            state.stretch.accounted(sequence, said.get("odd"))
         if kind in LIMITS:
             self._limit(sequence, record, said)
         elif kind in _ENDS:
@@ -155,8 +165,37 @@ class Chronicle:
         state.model = record.digests.model.hex() or state.model
         state.monitor = _monitor(record.digests.monitor) or state.monitor
         state.wall_ns, state.t_decided = record.wall_ns, record.t_decided
+        self._stretch(sequence, record, said, begins)
         row = state.row
         row["end"], row["t_last"], row["wall_last"] = sequence + 1, max(row["t_last"], record.t_decided), record.wall_ns
+
+    def _stretch(self, sequence: int, record: Record, said: Mapping[str, Any], begins: bool) -> None:
+        """Whether a record is under another envelope than those before it: that one's time is over, and accounted for."""
+        state, stretch = self.state, self.state.stretch
+        before = said.get("previous") if record.type == "envelope.activated" else None
+        told = isinstance(before, Mapping) and "odd" in before
+        if begins or told or (stretch.envelope and stretch.envelope != state.envelope):
+            if not begins:
+                if isinstance(before, Mapping) and text(before, "envelope_digest") == stretch.envelope:
+                    stretch.reach(sequence, record)
+                    stretch.accounted(sequence, before.get("odd"))
+                self._expose()
+            state.stretch = stretch = Stretch(
+                first=sequence, mission=state.mission, t_first=record.t_effective, t_last=record.t_decided,
+                wall_first=record.wall_ns,
+            )  # fmt: skip
+        stretch.envelope = state.envelope
+        stretch.reach(sequence, record)
+
+    def _expose(self) -> None:
+        """Write down what is known of the stretch."""
+        stretch = self.state.stretch
+        self.changes.exposures[stretch.first] = stretch.rows()
+        if stretch.account is not None and stretch.envelope:
+            self.changes.domains[stretch.envelope] = {
+                "envelope": stretch.envelope, "measured": json.dumps(stretch.measured), "domain": json.dumps(stretch.domain),
+                "seq": stretch.account,
+            }  # fmt: skip
 
     def _leave(self, how: str) -> None:
         """The mission is over, and so is what was open in it, as far as is known."""
@@ -165,6 +204,7 @@ class Chronicle:
             self._shut(key, None, state.row["t_last"], "open when the records of the run end")
         state.ended = True
         self._mission(how)
+        self._expose()
 
     def _mission(self, how: str) -> None:
         state = self.state
@@ -275,6 +315,7 @@ class Chronicle:
             "seq": sequence, "lane": lane, "kind": kind, "mission": state.mission, "subject": text(said, "subject"),
             "label": label[:SHORT], "severity": int(record.severity), "t_from": record.t_effective, "t_to": None,
             "wall_ns": record.wall_ns, "end_seq": None, "outcome": "", "measured": why[:LONG], "actions": [],
+            "bins": cell_of(said),
         }  # fmt: skip
         self._changed(span)
 

@@ -97,6 +97,9 @@ class Follower:
             spans = ({"log": log, **row, "actions": json.dumps(row["actions"])} for row in changes.spans.values())
             _upsert(tx.connection, w.spans, spans)
             _upsert(tx.connection, w.marks, ({"log": log, **row} for row in changes.marks))
+            exposures = ({"log": log, **row} for rows in changes.exposures.values() for row in rows)
+            _upsert(tx.connection, w.exposures, exposures)
+            _upsert(tx.connection, w.domains, ({"log": log, **row} for row in changes.domains.values()))
         return end - start
 
 

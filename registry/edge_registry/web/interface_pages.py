@@ -11,12 +11,14 @@ from starlette.responses import Response
 
 from ..catalogue.interface import ENDPOINTS, Endpoint, answer, openapi
 from ..catalogue.reading import Catalogue
+from . import coverage_interface
 from .access import Visitor
 
 if TYPE_CHECKING:
     from .app import Asked, Handler, Site
 
 BASE = "/api/v1"
+ALL = (*ENDPOINTS, *coverage_interface.ENDPOINTS)
 
 
 @contextmanager
@@ -38,7 +40,7 @@ def handler(one: Endpoint) -> Handler:
 
 def description(_: Site, __: Asked, ___: Visitor) -> Response:
     """The OpenAPI document."""
-    return Response(msgspec.json.encode(openapi(BASE)), media_type="application/json")
+    return Response(msgspec.json.encode(openapi(BASE, ALL)), media_type="application/json")
 
 
-PLACES = tuple((BASE + one.route, handler(one)) for one in ENDPOINTS)
+PLACES = tuple((BASE + one.route, handler(one)) for one in ALL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from .. import tables as t
 from ..store import Transaction
 from . import tables as w
+from .conditions import AXES, UNTOLD
 from .shown import SEVERITIES, State, count, log_text, span, wall
 
 KINDS = {
@@ -217,6 +219,19 @@ def episodes(
     rows = tx.connection.execute(query.order_by(*(column.desc() for column in key)).limit(most + 1)).all()
     found = [_span(row) for row in rows[:most]]
     return found, (found[-1].wall_ns, found[-1].log, found[-1].seq) if len(rows) > most else None
+
+
+def behind(tx: Transaction, log: int, first: int, last: int, bins: Mapping[str, str], most: int) -> list[Span]:
+    """Limits passed and drifts between two records, in a cell of conditions (a bin by axis; any of an axis that is not there)."""
+    cell = "/".join(
+        bins[axis].replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%") if axis in bins else "%"
+        for axis in AXES
+    )
+    query = _spans().where(w.spans.c.log == log, w.spans.c.seq >= first, w.spans.c.seq <= last)
+    query = query.where(w.spans.c.kind.in_(("breach", "drift")), w.spans.c.bins.like(cell, escape="\\"))
+    if cell != UNTOLD:
+        query = query.where(w.spans.c.bins != UNTOLD)
+    return [_span(row) for row in tx.connection.execute(query.order_by(w.spans.c.seq).limit(max(0, most)))]
 
 
 def marks(tx: Transaction, log: int, first: int, end: int) -> list[Mark]:

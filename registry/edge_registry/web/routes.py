@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import account_pages as account
 from . import catalogue_pages as catalogue
+from . import coverage_pages as coverage
 from . import fleet_pages as fleet
 from . import interface_pages as programs
 from . import record_pages as record
@@ -26,6 +27,9 @@ ROUTES = (
     Page("GET", "/catalogue/{digest}", "catalogue", catalogue.show_item),
     Page("GET", "/claims", "catalogue", catalogue.show_claims),
     Page("GET", "/claims/{digest}", "catalogue", catalogue.show_claim),
+    Page("GET", "/coverage", "catalogue", coverage.show_envelopes),
+    Page("GET", "/coverage/{digest}", "catalogue", coverage.show_coverage),
+    Page("GET", "/coverage/{digest}/cell", "catalogue", coverage.show_cell, "coverage read"),
     Page("GET", "/exceptions", "catalogue", catalogue.show_exceptions),
     Page("GET", "/exceptions/{number:int}", "catalogue", catalogue.show_exception),
     Page("GET", "/logs/{log}/records/{seq:int}/lineage", "catalogue", catalogue.show_lineage),

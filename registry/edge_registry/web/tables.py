@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, Table, Text
 from sqlalchemy.engine import Engine
 
-DERIVED = "2"  #: version of what the follower writes; another one is derived anew
+DERIVED = "3"  #: version of what the follower writes; another one is derived anew
 
 metadata = MetaData()
 _KEY = BigInteger().with_variant(Integer, "sqlite")
@@ -78,6 +78,7 @@ spans = Table(
     Column("outcome", Text, nullable=False),  #: how it ended
     Column("measured", Text, nullable=False),  #: value, limit, margin and unit, in words
     Column("actions", Text, nullable=False),  #: JSON: [[record, words], …]
+    Column("bins", Text, nullable=False),  #: the conditions in which it began, ``weather/light/vibration/occlusion``
     PrimaryKeyConstraint("log", "seq", "lane"),
     sqlite_with_rowid=False,
 )
@@ -93,6 +94,42 @@ Index(
     spans.c.seq,
     sqlite_where=_OPEN,
     postgresql_where=_OPEN,
+)
+
+#: Time in each cell of conditions of each run under one envelope, and what happened there (`conditions.py`).
+exposures = Table(
+    "web_exposures",
+    metadata,
+    Column("log", BigInteger, nullable=False),
+    Column("first", BigInteger, nullable=False),  #: the record that began the run, or put the envelope in force
+    Column("weather", Text, nullable=False),  #: bins; all empty: no record tells the conditions
+    Column("light", Text, nullable=False),
+    Column("vibration", Text, nullable=False),
+    Column("occlusion", Text, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("mission", BigInteger, nullable=False),
+    Column("envelope", Text, nullable=False),
+    Column("wall_first", BigInteger, nullable=False),
+    Column("ns", BigInteger, nullable=False),
+    Column("breaches", BigInteger, nullable=False),
+    Column("drifts", BigInteger, nullable=False),
+    Column("account", BigInteger),  #: the record that tells the time
+    PrimaryKeyConstraint("log", "first", "weather", "light", "vibration", "occlusion"),
+    sqlite_with_rowid=False,
+)
+Index("web_exposures_of_envelope", exposures.c.envelope, exposures.c.wall_first, exposures.c.log, exposures.c.first)
+
+#: What envelopes declare, by the word of each log that ran under them.
+domains = Table(
+    "web_domains",
+    metadata,
+    Column("envelope", Text, nullable=False),
+    Column("log", BigInteger, nullable=False),
+    Column("measured", Text, nullable=False),  #: JSON: axes
+    Column("domain", Text, nullable=False),  #: JSON: allowed bins by axis
+    Column("seq", BigInteger, nullable=False),  #: the record that says so
+    PrimaryKeyConstraint("envelope", "log"),
+    sqlite_with_rowid=False,
 )
 
 #: Records that stand in the story of a mission: all but checks and heartbeats.
@@ -173,7 +210,7 @@ def create(engine: Engine) -> None:
         settings.create(connection, checkfirst=True)
         known = connection.execute(sa.select(settings.c.value).where(settings.c.key == "derived")).scalar()
         if known not in (None, DERIVED):
-            metadata.drop_all(connection, [logs, missions, spans, marks])
+            metadata.drop_all(connection, [logs, missions, spans, marks, exposures, domains])
         metadata.create_all(connection)
         if known == DERIVED:
             return

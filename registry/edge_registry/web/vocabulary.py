@@ -1,6 +1,8 @@
-"""Event types in plain words: what somebody reads who never saw a journal. A test holds the list to that of the format."""
+"""Event types and conditions in plain words: what somebody reads who never saw a journal. Tests hold them to what there is."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 MEANINGS = {
     "check.fail": "a limit was passed",
@@ -60,3 +62,30 @@ MEANINGS = {
 def meaning(kind: str) -> str:
     """An event type in plain words; itself where there are none."""
     return MEANINGS.get(kind, kind or "written by a later version of the program")
+
+
+#: Bins of the four axes of conditions, in their order.
+CONDITIONS: dict[str, dict[str, str]] = {
+    "weather": {
+        "clear": "clear weather", "light_rain": "light rain", "rain": "rain", "heavy_rain": "heavy rain",
+        "low_visibility": "low visibility",
+    },
+    "light": {"night": "night", "ambient": "twilight", "artificial": "artificial light", "day": "daylight"},
+    "vibration": {
+        "low": "low vibration", "moderate": "moderate vibration", "high": "high vibration", "severe": "severe vibration",
+    },
+    "occlusion": {
+        "free": "free view", "slight": "slight occlusion", "partial": "partial occlusion", "blocked": "blocked view",
+    },
+}  # fmt: skip
+
+
+def condition(axis: str, name: str) -> str:
+    """A bin in plain words; itself, with its axis, where there are none."""
+    return CONDITIONS.get(axis, {}).get(name, f"{axis} {name.replace('_', ' ')}")
+
+
+def in_order(axis: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Bins in the order that they always have, each once; what is no bin comes last."""
+    known = list(CONDITIONS[axis])
+    return tuple(sorted(set(names), key=lambda name: (known.index(name) if name in known else len(known), name)))
