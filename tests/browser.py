@@ -111,6 +111,10 @@ class Browser:
         """What a function's body returns in the page."""
         return self._do("POST", "/execute/sync", {"script": script, "args": list(arguments)})
 
+    def cookies(self, name: str) -> list[str]:
+        """Values of the cookies of a name."""
+        return [one["value"] for one in self._do("GET", "/cookie") if one["name"] == name]
+
     def log(self) -> list[str]:
         """What the console was told since the last call, warnings and worse."""
         found = self._do("POST", "/se/log", {"type": "browser"})

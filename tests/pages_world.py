@@ -243,7 +243,9 @@ class Client:
         for one in cookies:
             name, _, rest = one.partition("=")
             self.cookies[name] = rest.split(";")[0].strip('"')
-        answer = Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read(), cookies)
+        headers = {k.lower(): v for k, v in response.getheaders()}
+        endless = headers.get("content-type", "").startswith("text/event-stream")
+        answer = Answer(response.status, headers, response.readline() if endless else response.read(), cookies)
         connection.close()
         return answer
 

@@ -44,6 +44,7 @@ TABLE: dict[tuple[str, str], tuple[set[str], str]] = {
     ("GET", "/missions"): (SEES_FLEET, "/missions"),
     ("GET", "/logs/{log}/missions/{first:int}"): (SEES_FLEET, "/logs/LOG/missions/0"),
     ("GET", "/episodes"): (SEES_FLEET, "/episodes"),
+    ("GET", "/news"): (SEES_FLEET, "/news"),
     ("GET", "/catalogue"): (SEES_RECORDS, "/catalogue"),
     ("GET", "/catalogue/{digest}"): (SEES_RECORDS, f"/catalogue/{MODEL}"),
     ("GET", "/claims"): (SEES_RECORDS, "/claims"),

@@ -125,25 +125,22 @@ class Access:
         """Whose session it is; None where it is over, or the person may no longer sign in."""
         if not cookie or len(cookie) > 200:
             return None
-        now = int(self.now())
-        query = sa.select(w.sessions, w.tokens.c.withdrawn_s, w.tokens.c.expires_s).join(
-            w.tokens, w.tokens.c.id == w.sessions.c.token
-        )
-        with self._store.read() as tx:
-            row = tx.connection.execute(query.where(w.sessions.c.hash == _hash(cookie))).first()
-        if (
-            row is None
-            or row.withdrawn_s is not None
-            or now >= min(row.expires_s, row.made_s + SESSION_S, row.seen_s + IDLE_S)
-        ):
-            return None
-        found = self._roles(row.person)
+        found = self._session(_hash(cookie))
         if found is None:
             return None
-        if now - row.seen_s >= TOUCH_S:
+        visitor, seen_s = found
+        now = int(self.now())
+        if now - seen_s >= TOUCH_S:
             with self._store.own() as tx:
-                tx.connection.execute(sa.update(w.sessions).where(w.sessions.c.hash == row.hash).values(seen_s=now))
-        return Visitor(row.person, found[0], found[1], row.csrf, bytes(row.hash))
+                tx.connection.execute(
+                    sa.update(w.sessions).where(w.sessions.c.hash == visitor.session).values(seen_s=now)
+                )
+        return visitor
+
+    def is_still(self, visitor: Visitor, permission: str) -> bool:
+        """Whether a session goes on, and its person still has a permission. To ask does not keep it from ending."""
+        found = self._session(visitor.session)
+        return found is not None and found[0].may(permission)
 
     def sign_out(self, visitor: Visitor, address: str) -> None:
         """End a session."""
@@ -175,6 +172,25 @@ class Access:
         """Let every address try again."""
         with self._lock:
             self._attempts.clear()
+
+    def _session(self, digest: bytes) -> tuple[Visitor, int] | None:
+        """Whose session it is by its hash, and when its last request was (s); None where it is over."""
+        now = int(self.now())
+        query = sa.select(w.sessions, w.tokens.c.withdrawn_s, w.tokens.c.expires_s).join(
+            w.tokens, w.tokens.c.id == w.sessions.c.token
+        )
+        with self._store.read() as tx:
+            row = tx.connection.execute(query.where(w.sessions.c.hash == digest)).first()
+        if (
+            row is None
+            or row.withdrawn_s is not None
+            or now >= min(row.expires_s, row.made_s + SESSION_S, row.seen_s + IDLE_S)
+        ):
+            return None
+        found = self._roles(row.person)
+        if found is None:
+            return None
+        return Visitor(row.person, found[0], found[1], row.csrf, bytes(row.hash)), row.seen_s
 
     def _roles(self, person: str) -> tuple[str, frozenset[str]] | None:
         """A person's name and roles; None unless the people file has them, and they are valid now."""

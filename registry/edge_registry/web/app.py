@@ -29,6 +29,7 @@ from ..catalogue.statements import TrustNow
 from ..house import House
 from . import shown
 from .access import Access, Visitor, allowed, is_same
+from .news import News
 from .packets import Packets
 from .pages_store import PagesStore
 from .people import PeopleFile
@@ -107,9 +108,11 @@ class Site:
     secure: bool = False
     environment: Environment = field(init=False)
     trust: TrustNow = field(init=False)  #: what signatures of the catalogue are worth
+    news: News = field(init=False)
 
     def __post_init__(self) -> None:
         self.trust = TrustNow(self.people)
+        self.news = News(self.store, self.access)
         self.environment = Environment(
             loader=PackageLoader("edge_registry.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
             lstrip_blocks=True,
@@ -122,7 +125,8 @@ class Site:
     def render(
         self, template: str, asked: Asked, visitor: Visitor | None, status: int = 200, **values: Any
     ) -> Response:
-        """A page of HTML."""
+        """A page of HTML. ``live``: where it listens for news, if it does."""
+        values.setdefault("live", "")
         text = self.environment.get_template(template).render(
             asked=asked, visitor=visitor, now_s=asked.now_s, registry=self.house.name, **values
         )

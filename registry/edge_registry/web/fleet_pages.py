@@ -14,6 +14,7 @@ from .downloads import Table
 from .fleet import RobotRow, fleet, losses, robot, totals
 from .lanes import time_line
 from .missions import EPISODES, KINDS, MOST_MARKS, MOST_SPANS, Mission, Span, episodes, marks, mission, missions, spans
+from .news_pages import news_of
 from .shown import SEVERITIES, moment, wall
 
 MISSION_COLUMNS = (
@@ -46,7 +47,7 @@ def show_fleet(site: Site, asked: Asked, visitor: Visitor) -> Response:
     like, after = asked.query.get("robot", "")[:200], asked.query.get("after", "")[:300]
     with site.store.read() as tx:
         rows, more = fleet(tx, after=after, like=like, most=MOST_ROWS if wants_file(asked) else 250)
-        counts = totals(tx, asked.now_s)
+        counts, live = totals(tx, asked.now_s), news_of(tx)
         known = parts(site, asked, tx, [row.robot for row in rows])
     if wants_file(asked):
         return file(
@@ -79,6 +80,7 @@ def show_fleet(site: Site, asked: Asked, visitor: Visitor) -> Response:
         verified=verified,
         counts=counts,
         like=like,
+        live=live,
         next=link(asked, after=more) if more else "",
     )
 
@@ -112,12 +114,13 @@ def show_robot(site: Site, asked: Asked, visitor: Visitor) -> Response:
         lost = {log.log_id: losses(tx, log.number) for log in logs if log.losses}
         known = parts(site, asked, tx, [row.robot])
         open_ones = exceptions(reading(site, asked, tx), only_open=True, robot=row.robot)
+        live = news_of(tx, row.log) if row.log is not None else ""
     if wants_file(asked):
         return file(asked, Table("missions", MISSION_COLUMNS, [_mission_cells(one) for one in found]))
     return site.render(
         "robot.html", asked, visitor, title=f"Robot {row.robot}", row=row, logs=logs, lost=lost, missions=found,
         parts=known.get(row.robot), verified=verified, exceptions=[(one, urgency(one)) for one in open_ones],
-        next=link(asked, before=dotted(more)) if more else "",
+        next=link(asked, before=dotted(more)) if more else "", live=live,
     )  # fmt: skip
 
 
@@ -127,6 +130,7 @@ def show_missions(site: Site, asked: Asked, visitor: Visitor) -> Response:
     with site.store.read() as tx:
         before = cursor(asked.query.get("before", ""))
         found, more = missions(tx, robot=name, before=before, most=MOST_ROWS if wants_file(asked) else 100)
+        live = news_of(tx) if before is None else ""
     if wants_file(asked):
         return file(asked, Table("missions", MISSION_COLUMNS, [_mission_cells(one) for one in found]))
     return site.render(
@@ -136,6 +140,7 @@ def show_missions(site: Site, asked: Asked, visitor: Visitor) -> Response:
         title="Missions",
         missions=found,
         robot=name,
+        live=live,
         next=link(asked, before=dotted(more)) if more else "",
     )
 
@@ -157,12 +162,13 @@ def show_mission(site: Site, asked: Asked, visitor: Visitor) -> Response:
             raise Refused(404, "No mission begins with this record.", "The robot's page lists its missions.")
         found = spans(tx, log.number, one.first)
         told = marks(tx, log.number, one.first, one.end)
+        live = news_of(tx, log) if one.ended == "running" else ""
     if wants_file(asked):
         return file(asked, Table("spans", SPAN_COLUMNS, [_span_cells(span) for span in found]))
     return site.render(
         "mission.html", asked, visitor, title=one.name(), mission=one, log=log, line=time_line(one, found, begin or 0.0, end),
         spans=found[:MOST_SPANS], marks=told[:MOST_MARKS], more_spans=len(found) > MOST_SPANS, more_marks=len(told) > MOST_MARKS,
-        kinds=KINDS,
+        kinds=KINDS, live=live,
     )  # fmt: skip
 
 
@@ -172,16 +178,18 @@ def show_episodes(site: Site, asked: Asked, visitor: Visitor) -> Response:
     if kind not in EPISODES:
         raise Refused(400, "There is no such kind of episode.", f"There is {', '.join(EPISODES)}.")
     only_open = asked.query.get("open", "") == "yes"
+    before = cursor(asked.query.get("before", ""))
     with site.store.read() as tx:
         found, more = episodes(
-            tx, kind, robot=name, only_open=only_open, before=cursor(asked.query.get("before", "")),
-            most=MOST_ROWS if wants_file(asked) else 100,
-        )  # fmt: skip
+            tx, kind, robot=name, only_open=only_open, before=before, most=MOST_ROWS if wants_file(asked) else 100
+        )
+        live = news_of(tx) if before is None else ""
     if wants_file(asked):
         return file(asked, Table("episodes", SPAN_COLUMNS, [_span_cells(span) for span in found]))
     return site.render(
         "episodes.html", asked, visitor, title="Episodes", spans=found, kinds=KINDS, episodes=EPISODES, kind=kind, robot=name,
         only_open=only_open, next=link(asked, before=dotted(more)) if more else "", severities=SEVERITIES,
+        live=live,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from .answers import attachment, file, link, named_log, wants_file, whole
 from .app import Asked, Refused, Site
 from .downloads import Table
 from .missions import mission_of
+from .news_pages import news_of
 from .records import Line, Proven, listing, proven
 from .shown import WALL, flat, hex_rows, wall
 
@@ -27,13 +28,14 @@ def show_records(site: Site, asked: Asked, visitor: Visitor) -> Response:
     with site.store.read() as tx:
         robot, log = named_log(tx, asked)
         found = listing(tx, log.number, log.held, start, kind)
+        live = news_of(tx, log) if found.next is None else ""
     if wants_file(asked):
         columns = ("record", "type", "severity", "t (ns)", "wall time (UTC, robot's clock)", "in words", "payload")
         return file(asked, Table("records", columns, [_cells(line) for line in found.lines]))
     following = link(asked, **{"from": str(found.next)}) if found.next is not None else ""
     return site.render(
         "records.html", asked, visitor, title=f"Records of {robot}", robot=robot, log=log, found=found, start=start, kind=kind,
-        types=EVENT_TYPES, next=following,
+        types=EVENT_TYPES, next=following, live=live,
     )  # fmt: skip
 
 

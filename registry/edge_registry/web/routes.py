@@ -7,9 +7,11 @@ from . import catalogue_pages as catalogue
 from . import coverage_pages as coverage
 from . import fleet_pages as fleet
 from . import interface_pages as programs
+from . import news_pages as news
 from . import record_pages as record
 from . import tail_pages as tail
 from .app import ANYONE, SIGNED_IN, Page
+from .news import PERMISSION
 
 ROUTES = (
     Page("GET", "/", SIGNED_IN, fleet.home),
@@ -23,6 +25,7 @@ ROUTES = (
     Page("GET", "/missions", "fleet", fleet.show_missions),
     Page("GET", "/logs/{log}/missions/{first:int}", "fleet", fleet.show_mission, "mission read"),
     Page("GET", "/episodes", "fleet", fleet.show_episodes, "episodes read"),
+    Page("GET", news.PATH, PERMISSION, news.show_news),
     Page("GET", "/catalogue", "catalogue", catalogue.show_catalogue),
     Page("GET", "/catalogue/{digest}", "catalogue", catalogue.show_item),
     Page("GET", "/claims", "catalogue", catalogue.show_claims),

@@ -26,11 +26,14 @@ from ..house import House
 from .access import Access
 from .app import Site, application
 from .follower import Follower
+from .news import MOST
 from .packets import Packets
 from .pages_store import PagesStore
 from .people import PeopleFile
 
-AT_ONCE = 64  #: requests; beyond them an answer says to come again
+AT_ONCE = (
+    64 + MOST
+)  #: connections, those of pages that listen for news among them; beyond them an answer says to come again
 AGAIN_S, LONGEST_S = (
     1.0,
     30.0,
@@ -125,6 +128,7 @@ class Serving:
 
     def stop(self) -> None:
         """End well: what is being answered is answered."""
+        self.site.news.close()
         self._server.should_exit = True
         self._thread.join()
         self.follower.stop()
