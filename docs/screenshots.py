@@ -80,13 +80,19 @@ def follow(browser: Browser, url: str, token: str) -> None:
     picture(browser, "mission", height=1130)
     picture(browser, "mission_narrow", 400, 900)
     browser.size(1280, 900)
-    segment = browser.run(
-        "return [...document.querySelectorAll('svg a')].find(a => a.textContent.includes('fence, from')).getAttribute('href')"
-    )
-    browser.open(url.rstrip("/") + segment)
+
+    def segment(label: str) -> str:
+        found = "[...document.querySelectorAll('svg a')].find(a => a.textContent.includes(arguments[0]))"
+        return str(browser.run(f"return {found}.getAttribute('href')", f"{label}, from"))
+
+    fence, airspeed = segment("fence"), segment("airspeed_low")
+    browser.open(url.rstrip("/") + fence)
     picture(browser, "record", height=900)
     browser.run("document.getElementById('proof').scrollIntoView()")
     picture(browser, "proof", height=620)
+    browser.open(f"{url.rstrip('/')}{airspeed}/signals")
+    browser.wait("return document.querySelector('[data-shown=yes] canvas')", 60)
+    picture(browser, "signals", height=1000)
     browser.open(mission)
     browser.run("[...document.querySelectorAll('form[action=\"/packets\"]')][0].querySelector('button').focus()")
     browser.press("\ue007")

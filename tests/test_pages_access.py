@@ -59,6 +59,7 @@ TABLE: dict[tuple[str, str], tuple[set[str], str]] = {
     ("GET", "/logs/{log}/records/{seq:int}"): (SEES_RECORDS, "/logs/LOG/records/6"),
     ("GET", "/logs/{log}/records/{seq:int}/bytes"): (SEES_RECORDS, "/logs/LOG/records/6/bytes"),
     ("GET", "/logs/{log}/records/{seq:int}/proof"): (SEES_RECORDS, "/logs/LOG/records/6/proof"),
+    ("GET", "/logs/{log}/records/{seq:int}/signals"): (SEES_RECORDS, "/logs/LOG/records/6/signals"),
     ("GET", "/tail"): (SEES_RECORDS, "/tail"),
     ("GET", "/packets"): (EXPORTS, "/packets"),
     ("POST", "/packets"): (EXPORTS, "/packets"),
@@ -80,6 +81,10 @@ TABLE: dict[tuple[str, str], tuple[set[str], str]] = {
     ),
     ("GET", "/api/v1/coverage"): (SEES_RECORDS, "/api/v1/coverage"),
     ("GET", "/api/v1/coverage/{digest}"): (SEES_RECORDS, f"/api/v1/coverage/{ENVELOPE}"),
+    ("GET", "/api/v1/robots/{robot:path}/records/{log}/{sequence}/signals"): (
+        SEES_RECORDS,
+        "/api/v1/robots/plane/records/LOG/6/signals",
+    ),
     ("GET", "/api/v1/erasures"): (SEES_RECORDS, "/api/v1/erasures"),
     ("GET", "/api/v1/outputs"): (SEES_RECORDS, "/api/v1/outputs"),
     ("GET", "/api/v1/exceptions"): (SEES_RECORDS, "/api/v1/exceptions"),

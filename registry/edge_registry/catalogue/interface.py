@@ -167,13 +167,14 @@ class ById(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """``path`` with its parameters in braces; those of ``asks`` that are not in it stand in the query."""
+    """``path`` with its parameters in braces; those of ``asks`` that are not in it stand in the query. ``read``: the answer,
+    from the catalogue (or what else an application has for its own) and what was asked."""
 
     path: str
     name: str
     asks: type[msgspec.Struct]
     answers: Any
-    read: Callable[[Catalogue, Any], Any]
+    read: Callable[[Any, Any], Any]
 
     @property
     def route(self) -> str:
@@ -352,10 +353,8 @@ def _parameters(one: Endpoint, shape: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def answer(
-    one: Endpoint, asked: Mapping[str, str], reading: Callable[[], AbstractContextManager[Catalogue]]
-) -> Response:
-    """The answer of an endpoint to parameters as they came, of path and query together."""
+def answer(one: Endpoint, asked: Mapping[str, str], reading: Callable[[], AbstractContextManager[Any]]) -> Response:
+    """The answer of an endpoint to parameters as they came, of path and query together. ``reading``: opens what it reads from."""
     try:
         wanted = msgspec.convert(_plain(asked), one.asks, strict=False)
     except (msgspec.ValidationError, ValueError) as error:

@@ -24,6 +24,7 @@ from starlette.routing import Route as StarletteRoute
 
 from edge_monitor.errors import EdgeMonitorError
 
+from ..blobs import Blobs
 from ..catalogue.interface import failure
 from ..catalogue.statements import TrustNow
 from ..house import House
@@ -33,6 +34,7 @@ from .news import News
 from .packets import Packets
 from .pages_store import PagesStore
 from .people import PeopleFile
+from .signals import Signals
 from .vocabulary import meaning
 
 BODY = 16 << 10  #: bytes that a form may have
@@ -109,10 +111,13 @@ class Site:
     environment: Environment = field(init=False)
     trust: TrustNow = field(init=False)  #: what signatures of the catalogue are worth
     news: News = field(init=False)
+    blobs: Blobs = field(init=False)  #: files that robots delivered
+    signals: Signals = field(init=False)  #: what black boxes among them show
 
     def __post_init__(self) -> None:
         self.trust = TrustNow(self.people)
         self.news = News(self.store, self.access)
+        self.blobs, self.signals = Blobs(self.house.blobs), Signals()
         self.environment = Environment(
             loader=PackageLoader("edge_registry.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
             lstrip_blocks=True,

@@ -9,6 +9,7 @@ from ..catalogue.exceptions import exceptions
 from .access import Visitor
 from .answers import MOST_ROWS, cursor, dotted, file, link, named_log, seconds, wants_file, whole
 from .app import Asked, Refused, Site
+from .black_boxes import kept
 from .catalogue_pages import parts, reading, urgency, verified
 from .downloads import Table
 from .fleet import RobotRow, fleet, losses, robot, totals
@@ -163,12 +164,13 @@ def show_mission(site: Site, asked: Asked, visitor: Visitor) -> Response:
         found = spans(tx, log.number, one.first)
         told = marks(tx, log.number, one.first, one.end)
         live = news_of(tx, log) if one.ended == "running" else ""
+        boxes = [box for box in kept(tx, site.blobs, one.robot, log.number, one.first) if box.boot == one.boot]
     if wants_file(asked):
         return file(asked, Table("spans", SPAN_COLUMNS, [_span_cells(span) for span in found]))
     return site.render(
         "mission.html", asked, visitor, title=one.name(), mission=one, log=log, line=time_line(one, found, begin or 0.0, end),
         spans=found[:MOST_SPANS], marks=told[:MOST_MARKS], more_spans=len(found) > MOST_SPANS, more_marks=len(told) > MOST_MARKS,
-        kinds=KINDS, live=live,
+        kinds=KINDS, live=live, boxes=boxes, shows=lambda at: any(box.files and box.covers(at) for box in boxes),
     )  # fmt: skip
 
 

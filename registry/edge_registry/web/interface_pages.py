@@ -1,4 +1,4 @@
-"""The catalogue's interface for programs (`catalogue/interface.py`), among the pages: the same sessions, roles and headers."""
+"""What programs ask (`catalogue/interface.py`, and what pages add), with the pages' sessions, roles and headers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..catalogue.interface import ENDPOINTS, Endpoint, answer, openapi
 from ..catalogue.reading import Catalogue
 from . import coverage_interface
 from .access import Visitor
+from .signal_pages import SIGNALS
 
 if TYPE_CHECKING:
     from .app import Asked, Handler, Site
@@ -40,7 +41,7 @@ def handler(one: Endpoint) -> Handler:
 
 def description(_: Site, __: Asked, ___: Visitor) -> Response:
     """The OpenAPI document."""
-    return Response(msgspec.json.encode(openapi(BASE, ALL)), media_type="application/json")
+    return Response(msgspec.json.encode(openapi(BASE, (*ALL, SIGNALS))), media_type="application/json")
 
 
 PLACES = tuple((BASE + one.route, handler(one)) for one in ALL)

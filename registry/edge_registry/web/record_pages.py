@@ -11,6 +11,7 @@ from ..store import Transaction
 from .access import Visitor
 from .answers import attachment, file, link, named_log, wants_file, whole
 from .app import Asked, Refused, Site
+from .black_boxes import question
 from .downloads import Table
 from .missions import mission_of
 from .news_pages import news_of
@@ -49,6 +50,7 @@ def show_record(site: Site, asked: Asked, visitor: Visitor) -> Response:
         robot, log = named_log(tx, asked)
         found = _found(site, asked, tx, log.number)
         first = mission_of(tx, log.number, found.event.seq)
+        about = question(tx, site.blobs, robot, log.number, found.event)
     event, record = found.event, found.record
     payload = event.payload or b""
     return site.render(
@@ -62,6 +64,7 @@ def show_record(site: Site, asked: Asked, visitor: Visitor) -> Response:
         event=event,
         record=record,
         mission=first,
+        question=about,
         fields=list(flat(found.payload)) if found.payload else [],
         record_rows=hex_rows(event.record),
         payload_rows=hex_rows(payload[:MOST_BYTES]),

@@ -9,6 +9,7 @@ from . import fleet_pages as fleet
 from . import interface_pages as programs
 from . import news_pages as news
 from . import record_pages as record
+from . import signal_pages as signals
 from . import tail_pages as tail
 from .app import ANYONE, SIGNED_IN, Page
 from .news import PERMISSION
@@ -40,6 +41,7 @@ ROUTES = (
     Page("GET", "/logs/{log}/records/{seq:int}", "records", record.show_record, "record read"),
     Page("GET", "/logs/{log}/records/{seq:int}/bytes", "records", record.record_bytes, "record read"),
     Page("GET", "/logs/{log}/records/{seq:int}/proof", "records", record.record_proof, "record read"),
+    Page("GET", "/logs/{log}/records/{seq:int}/signals", "records", signals.show_signals, "signals read"),
     Page("GET", "/tail", "records", tail.show_tail, "tail read"),
     Page("GET", "/packets", "packets", fleet.show_packets),
     Page("POST", "/packets", "packets", fleet.make_packet),
@@ -48,5 +50,6 @@ ROUTES = (
     Page("GET", "/people", "people", account.show_people),
     Page("GET", "/audit", "audit", account.show_audit),
     Page("GET", f"{programs.BASE}/openapi.json", SIGNED_IN, programs.description),
+    Page("GET", programs.BASE + signals.SIGNALS.route, "records", signals.signals, "signals read"),
     *(Page("GET", path, "catalogue", handler) for path, handler in programs.PLACES),
 )
