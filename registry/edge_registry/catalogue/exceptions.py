@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,6 +22,7 @@ from .statements import EXCEPTION, Standing, Statement, opened, sign
 OPEN = ("open", "mitigating")
 SETTLED = ("mitigated", "accepted", "closed")
 STATES = (*OPEN, *SETTLED)
+PIECE = 200  #: that are read at once
 ROLES = ("assurance", "approver")  #: one of which whoever changes an exception must have
 
 
@@ -31,9 +33,11 @@ def exceptions(
     robot: str = "",
     subject: str = "",
     kind: str = "",
+    owner: str = "",
+    before: int = 0,
     limit: int = MANY,
 ) -> list[ExceptionDocument]:
-    """Exceptions, the newest first."""
+    """Exceptions, the newest first. ``before``: number of the last one of the page before; 0 for the first page."""
     query = _query()
     for column, wanted in (
         (t.exceptions.c.robot, robot),
@@ -42,12 +46,10 @@ def exceptions(
     ):
         if wanted:
             query = query.where(column == wanted)
-    rows = catalogue.tx.connection.execute(query.order_by(t.exceptions.c.id.desc())).all()
-    changes = _changes(catalogue)
-    found = []
-    for row in rows:
-        document = _document(catalogue, row, changes.get(row.id, []))
-        if not only_open or document["state"] in OPEN:
+    found: list[ExceptionDocument] = []
+    for row, changes in _newest(catalogue, query, before):
+        document = _document(catalogue, row, changes)
+        if (not only_open or document["state"] in OPEN) and owner in ("", document["owner"]):
             found.append(document)
         if len(found) >= limit:
             break
@@ -60,7 +62,7 @@ def exceptions(
 
 def exception(catalogue: Catalogue, number: int) -> ExceptionDocument:
     """One of them. Raises ``UsageError`` where it is not there."""
-    document = _document(catalogue, _row(catalogue, number), _changes(catalogue, number).get(number, []))
+    document = _document(catalogue, _row(catalogue, number), _changes(catalogue, [number]).get(number, []))
     item = catalogue.get(document["subject"])
     document["subject_alias"] = item.alias if item is not None else ""
     return document
@@ -85,11 +87,16 @@ def changed(
         "time": utc_text(catalogue.now_ns // SECOND * SECOND),
     }  # fmt: skip
     data = sign(EXCEPTION, [(f"exception {number}", digest(_row(catalogue, number)))], predicate, key)
-    owners = {current["owner"], _row(catalogue, number).owner, *(one["owner"] for one in current["changes"])}
-    standing = _standing(catalogue, opened(data), owners, state)
+    standing = _standing(catalogue, opened(data), owners(catalogue, current), state)
     if not standing.holds:
         raise UsageError(f"exception {number}: {'; '.join(standing.reasons)}")
     return data
+
+
+def owners(catalogue: Catalogue, one: ExceptionDocument) -> set[str]:
+    """Who owns an exception, or did: none of them settles it."""
+    named = {one["owner"], _row(catalogue, one["id"]).owner, *(change["owner"] for change in one["changes"])}
+    return named - {""}
 
 
 def record(catalogue: Catalogue, number: int, data: bytes) -> None:
@@ -141,12 +148,25 @@ def _row(catalogue: Catalogue, number: int) -> Any:
     return row
 
 
-def _changes(catalogue: Catalogue, number: int | None = None) -> dict[int, list[Any]]:
+def _newest(catalogue: Catalogue, query: sa.Select[Any], before: int) -> Iterator[tuple[Any, list[Any]]]:
+    """Rows with their changes, the newest first, read piece by piece: whoever looks at a page reads little of the rest."""
+    query = query.order_by(t.exceptions.c.id.desc()).limit(PIECE)
+    while True:
+        rows = catalogue.tx.connection.execute(query.where(t.exceptions.c.id < before) if before else query).all()
+        changes = _changes(catalogue, [row.id for row in rows])
+        for row in rows:
+            yield row, changes.get(row.id, [])
+        if len(rows) < PIECE:
+            return
+        before = rows[-1].id
+
+
+def _changes(catalogue: Catalogue, numbers: Sequence[int] | None = None) -> dict[int, list[Any]]:
     query = sa.select(t.exception_changes.c.exception, t.statements).join(
         t.statements, t.statements.c.id == t.exception_changes.c.statement
     )
-    if number is not None:
-        query = query.where(t.exception_changes.c.exception == number)
+    if numbers is not None:
+        query = query.where(t.exception_changes.c.exception.in_(numbers))
     found: dict[int, list[Any]] = {}
     for row in catalogue.tx.connection.execute(query.order_by(t.exception_changes.c.id)):
         found.setdefault(row.exception, []).append(row)

@@ -150,12 +150,14 @@ class Place(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Open(msgspec.Struct, forbid_unknown_fields=True):
-    """Which exceptions are wanted."""
+    """Which exceptions are wanted; ``before``: number of the last one of the page before, 0 for the first page."""
 
     open: bool = True
     robot: Text = ""
     kind: Text = ""
     subject: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
+    owner: Text = ""
+    before: Number = 0
     limit: Count = 100
 
 
@@ -233,7 +235,14 @@ def _event_lineage(catalogue: Catalogue, place: Place) -> d.LineageDocument:
 def _exceptions(catalogue: Catalogue, which: Open) -> list[d.ExceptionDocument]:
     """What is not as it should be, the newest first."""
     return exceptions(
-        catalogue, only_open=which.open, robot=which.robot, subject=which.subject, kind=which.kind, limit=which.limit
+        catalogue,
+        only_open=which.open,
+        robot=which.robot,
+        subject=which.subject,
+        kind=which.kind,
+        owner=which.owner,
+        before=which.before,
+        limit=which.limit,
     )
 
 

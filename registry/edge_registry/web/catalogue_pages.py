@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,16 +11,17 @@ from starlette.responses import Response
 from edge_monitor.errors import UsageError
 
 from ..catalogue.documents import DecisionDocument, ExceptionDocument, ItemDocument, PartDocument, StandingDocument
-from ..catalogue.exceptions import exception, exceptions
+from ..catalogue.exceptions import ROLES, SETTLED, exception, exceptions, owners
 from ..catalogue.fleet import active
 from ..catalogue.judging import EXCEPTIONS
 from ..catalogue.kinds import KINDS
 from ..catalogue.lineage import of_event
+from ..catalogue.opening import PEOPLE_FILE
 from ..catalogue.pages import item_page
 from ..catalogue.reading import MANY, Catalogue
 from ..store import Transaction
 from .access import Visitor
-from .answers import digest, file, link, moment_of, named_log, wants_file
+from .answers import MOST_ROWS, digest, file, link, moment_of, named_log, wants_file, whole
 from .app import Asked, Refused, Site
 from .coverage import coverage
 from .downloads import Table
@@ -147,68 +149,60 @@ def show_lineage(site: Site, asked: Asked, visitor: Visitor) -> Response:
 
 
 def show_exceptions(site: Site, asked: Asked, visitor: Visitor) -> Response:
-    """What is not as it should be."""
-    every, robot = asked.query.get("all", "") == "yes", asked.query.get("robot", "")[:200]
+    """What is not as it should be, the newest first."""
+    every = asked.query.get("all", "") == "yes"
+    robot, owner, kind = (asked.query.get(name, "")[:200] for name in ("robot", "owner", "kind"))
+    if kind and kind not in EXCEPTIONS:
+        raise Refused(400, "There is no such kind of exception.", f"There is {', '.join(EXCEPTIONS)}.")
+    before, most = whole(asked.query, "before", 0), MOST_ROWS if wants_file(asked) else 100
     with catalogue(site, asked) as found:
-        rows = exceptions(found, only_open=not every, robot=robot)
+        rows = exceptions(
+            found, only_open=not every, robot=robot, kind=kind, owner=owner, before=before, limit=most + 1
+        )
+    more = str(rows[most - 1]["id"]) if len(rows) > most else ""
+    rows = rows[:most]
     if wants_file(asked):
         columns = (
-            "number",
-            "what",
-            "robot",
-            "about",
-            "opened (UTC)",
-            "owner",
-            "deadline (UTC)",
-            "state",
-            "overdue",
-            "words",
-        )
+            "number", "what", "robot", "about", "opened (UTC)", "owner", "deadline (UTC)", "state", "overdue", "words",
+        )  # fmt: skip
         cells = [
-            (
-                one["id"],
-                one["kind"],
-                one["robot"],
-                one["subject_alias"] or one["subject"],
-                moment(one["opened_ns"] // 10**9),
-                one["owner"],
-                moment(one["deadline_ns"] // 10**9),
-                one["state"],
-                "yes" if one["overdue"] else "no",
-                one["words"],
-            )
+            (one["id"], one["kind"], one["robot"], one["subject_alias"] or one["subject"], moment(one["opened_ns"] // 10**9),
+             one["owner"], moment(one["deadline_ns"] // 10**9), one["state"], "yes" if one["overdue"] else "no", one["words"])
             for one in rows
-        ]
+        ]  # fmt: skip
         return file(asked, Table("exceptions", columns, cells))
     return site.render(
-        "exceptions.html",
-        asked,
-        visitor,
-        title="Exceptions",
-        rows=[(one, urgency(one)) for one in rows],
-        kinds=EXCEPTIONS,
-        every=every,
-        robot=robot,
-        most=MANY,
-    )
+        "exceptions.html", asked, visitor, title="Exceptions", rows=[(one, urgency(one)) for one in rows], kinds=EXCEPTIONS,
+        every=every, robot=robot, owner=owner, kind=kind, next=link(asked, before=more) if more else "",
+    )  # fmt: skip
 
 
 def show_exception(site: Site, asked: Asked, visitor: Visitor) -> Response:
-    """One exception, and what people did about it."""
+    """One exception, what people did about it, and what the visitor types to do something about it."""
     try:
         with catalogue(site, asked) as found:
             one = exception(found, asked.parts["number"])
+            own = visitor.person in owners(found, one)
     except UsageError:
         raise Refused(404, "There is no such exception.", "The page of exceptions lists them.") from None
     return site.render(
-        "exception.html",
-        asked,
-        visitor,
-        title=f"Exception {one['id']}",
-        one=one,
-        urgency=urgency(one),
-        meaning=EXCEPTIONS.get(one["kind"], one["kind"]),
-    )
+        "exception.html", asked, visitor, title=f"Exception {one['id']}", one=one, urgency=urgency(one), own=own,
+        meaning=EXCEPTIONS.get(one["kind"], one["kind"]), settled=one["state"] in SETTLED, may=bool(visitor.roles & {*ROLES}),
+        commands=_commands(site, one["id"], visitor.person), roles=ROLES,
+    )  # fmt: skip
+
+
+def _commands(site: Site, number: int, person: str) -> dict[str, str]:
+    """What a person types to change an exception; what they fill in is in capitals."""
+    folder, people = site.house.folder, site.people.path
+    by = f'--reason "WHY" --person {shlex.quote(person)} --key YOUR.key --dir {shlex.quote(str(folder))}'
+    if people != folder / PEOPLE_FILE:
+        by += f" --people {shlex.quote(str(people))}"
+    verbs = {
+        "assign": f"assign {number} --owner ID",
+        **{state: f"close {number} --as {state}" for state in SETTLED},
+    }
+    return {name: f"edge-registry exceptions {verb} {by}" for name, verb in verbs.items()}
 
 
 def standing(one: StandingDocument) -> State:

@@ -24,7 +24,7 @@ class PeopleFile:
     """The people file as it is now, read anew when it changes. One that can't be read counts as none: nobody gets in."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._known: tuple[object, People | None] = (None, None)
         self._until = 0.0
         self.failure = ""  #: why there is none
@@ -35,11 +35,11 @@ class PeopleFile:
         if time.monotonic() < self._until:
             return self._known[1]
         try:
-            found = self._path.stat()
+            found = self.path.stat()
             version: object = (found.st_mtime_ns, found.st_size, found.st_ino)
             if self._known[0] != version:
-                data = self._path.read_bytes()
-                self._known, self.content = (version, loads(data, source=self._path.name)), data
+                data = self.path.read_bytes()
+                self._known, self.content = (version, loads(data, source=self.path.name)), data
             self.failure = ""
         except (OSError, EdgeMonitorError) as error:
             self._known, self.content, self.failure = (None, None), b"", str(error)
@@ -49,7 +49,7 @@ class PeopleFile:
     @property
     def source(self) -> str:
         """What it is called."""
-        return self._path.name
+        return self.path.name
 
 
 @dataclass(frozen=True, slots=True)
