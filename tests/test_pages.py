@@ -17,7 +17,7 @@ from pages_world import CLAIMED, DATA, ENVELOPE, HOSTILE_ROBOT, MODEL, World, en
 
 from edge_monitor.evidence.page import words
 from edge_monitor.evidence.verify import Trust, verify
-from edge_monitor.journal import Severity
+from edge_monitor.journal import Entry, Severity
 from edge_monitor.journal.cosignatures import cosigner_of
 from edge_monitor.journal.event_types import EVENT_TYPES
 from edge_monitor.journal.export import check_proof
@@ -249,6 +249,20 @@ def test_what_a_robot_says_in_strange_types_is_followed_and_bounded(there: World
         len(chronicle.state.open) == 256
         and chronicle.state.gaps["limits beyond those that are followed at once"] == 144
     )
+
+
+def test_a_character_that_no_database_keeps_holds_nobody_up(here: World) -> None:
+    """A robot's text with a NUL in it is followed, with a sign in its place, and the robots behind it are too."""
+    said = {"subject": "a\0b", "cause": "c\0d", "rationale": "e\0f"}
+    entries = [Entry("monitor.started", Severity.NEGLIGIBLE, 0, 0, {"subject": "x\0", "envelope": "y\0", "risk": "\0"})]
+    entries += [Entry(kind, Severity.MARGINAL, t, t, said) for t, kind in enumerate(("gate.no_go", "check.fail"), 1)]
+    here.bring("nul", entries, 8)
+    here.bring("after", flight(), 9)
+    with here.store.read() as tx:
+        for name in ("nul", "after"):
+            row = robot(tx, name)
+            assert row is not None and row.log is not None and row.log.read == row.log.held
+        assert [span.subject for span in spans(tx, number(here, "nul"), 0)] == ["a\ufffdb", "a\ufffdb"]
 
 
 def test_pages_lead_from_fleet_to_bytes_in_three_clicks(there: World) -> None:

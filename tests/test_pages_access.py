@@ -505,3 +505,17 @@ def test_who_read_and_changed_what_is_written_down(here: World) -> None:
         rows[0].subject == f"/logs/{log}/records/6" and rows[1].words == "as=csv" and rows[5].words == "records 0 to 1"
     )
     assert all(row.address in ("127.0.0.1",) for row in rows)
+
+
+def test_nothing_is_read_without_a_line_of_it_on_the_disk(here: World) -> None:
+    """A page of payloads is refused while the audit record can't be written, and what was asked for is not in the answer."""
+    client = here.client("field_engineer")
+    path = f"/logs/{here.logs['plane']}/records/6"
+    assert "bytes that were signed" in client.get(path).text
+    for old, new in (("web_audit", "web_audit_away"), ("web_audit_away", "web_audit")):
+        with here.store.own() as tx:
+            tx.connection.exec_driver_sql(f"alter table {old} rename to {new}")
+        answer = client.get(path)
+        assert (answer.status, "bytes that were signed" in answer.text) == (
+            (503, False) if new == "web_audit_away" else (200, True)
+        )

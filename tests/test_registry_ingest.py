@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
-from edge_monitor.journal import Entry, Journal, Severity
+from edge_monitor.errors import VerificationError
+from edge_monitor.journal import Entry, Journal, Severity, records
 from edge_monitor.journal.cosignatures import cosigner_of, open_receipt
 from edge_monitor.journal.keys import SigningKey
+from edge_monitor.journal.merkle import inclusion_proof, leaf_hash, root_from_inclusion
 from edge_monitor.sync import wire
 from edge_monitor.sync.outbox import Outbox
+from edge_registry import tables as t
 from edge_registry.conflicts import Proof, check
 from edge_registry.ingest import Ingest
 from edge_registry.store import Robot, Store
@@ -104,6 +108,39 @@ def test_everything_arrives_and_the_receipt_says_so(link: Link) -> None:
     with link.store.read() as tx:
         log = tx.log(link.log_id, link.robot)
         assert log is not None and log.size == head.size and tx.tree(log.number, log.size).root() == log.tree.root()
+
+
+def test_every_record_is_proven_from_what_is_held(link: Link) -> None:
+    """The path of each of 1,000 records leads to the root, of sizes on and between what is cached; a missing one is told."""
+    link.hello()
+    link.sync()
+    with link.store.begin() as tx:
+        log = tx.log(link.log_id, link.robot)
+        assert log is not None and log.size > 1000
+        leaves = [leaf_hash(event.record) for event in tx.events(log.number, 0, log.size)]
+        for size in (1, 255, 256, 257, 768, 1000, log.size):
+            subtrees, root = tx.subtrees(log.number), tx.tree(log.number, size).root()
+            for place in {*range(0, size, 37), size - 1}:
+                path = inclusion_proof(subtrees, place, size)
+                assert root_from_inclusion(leaves[place], place, size, path) == root
+        tx.connection.execute(sa.delete(t.events).where(t.events.c.log == log.number, t.events.c.seq == 700))
+        tx.connection.execute(sa.delete(t.tiles).where(t.tiles.c.log == log.number, t.tiles.c.tile == 1))
+        for level, index in ((0, 700), (6, 10), (8, 1), (9, 0)):
+            with pytest.raises(VerificationError, match="missing"):
+                tx.subtrees(log.number)(level, index)
+
+
+def test_a_type_that_no_database_keeps_is_refused_and_the_database_not_failed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A robot that signs a type with a NUL in it is refused alone: what others sent in the same turn is taken."""
+    monkeypatch.setattr(records, "_TYPES", frozenset({"check.fail", "check\0fail"}))
+    with Journal.create_or_open(tmp_path / "j", IDENTITY) as journal:
+        journal.append(Entry("check\0fail", Severity.CRITICAL, 1, 1, {}))
+    link = Link(store, tmp_path / "j")
+    link.hello()
+    answer = link.sync()
+    assert isinstance(answer, wire.Refused) and answer.code == "malformed" and "NUL" in answer.words
 
 
 def test_what_comes_again_gets_the_same_receipt_and_changes_nothing(link: Link) -> None:

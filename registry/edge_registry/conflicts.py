@@ -187,7 +187,7 @@ def _signed(tx: Transaction, log: Log, note: str, place: int = -1) -> Signed | N
     path: tuple[bytes, ...] = ()
     if place >= 0:
         record = next(tx.events(log.number, place, place + 1)).record
-        path = tuple(inclusion_proof(lambda a, b: tx.subtree(log.number, a, b), place, checkpoint.size))
+        path = tuple(inclusion_proof(tx.subtrees(log.number), place, checkpoint.size))
     return Signed(note, certificate, place, record, path)
 
 
@@ -232,10 +232,12 @@ def _decoded(record: bytes) -> Record | None:
 def _subtree(tx: Transaction, log: Log, first: int, rows: Sequence[Stored]) -> Callable[[int, int], bytes]:
     """Subtrees of the log as the other history has it: ours below ``first``, the rows from there on."""
 
+    held = tx.subtrees(log.number)
+
     def subtree(level: int, index: int) -> bytes:
         start, end = index << level, (index + 1) << level
         if end <= first:
-            return tx.subtree(log.number, level, index)
+            return held(level, index)
         if level == 0:
             return leaf_hash(rows[start - first].record)
         return node_hash(subtree(level - 1, 2 * index), subtree(level - 1, 2 * index + 1))

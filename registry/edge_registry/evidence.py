@@ -30,6 +30,7 @@ class LogSource:
         files that robots delivered, where they are to go along."""
         self.origin = log.origin
         self._tx, self._log, self._blobs = tx, log, blobs
+        self._subtree = tx.subtrees(log.number)
         self._receipt = _receipt(tx, log, end)
 
     def rows(self, start: int, end: int) -> Iterator[Row]:
@@ -38,7 +39,7 @@ class LogSource:
 
     def subtree(self, level: int, index: int) -> bytes:
         """See ``Source``."""
-        return self._tx.subtree(self._log.number, level, index)
+        return self._subtree(level, index)
 
     def heads(self) -> tuple[str, Sequence[str]]:
         """See ``Source``."""

@@ -20,14 +20,14 @@ from sqlalchemy.engine import Connection, Engine
 from edge_monitor.errors import ConfigError, VerificationError
 from edge_monitor.journal.epochs import ROTATED, KeyChain
 from edge_monitor.journal.keys import VerifierKey, parse_verifier_key
-from edge_monitor.journal.merkle import CompactRange, leaf_hash
-from edge_monitor.journal.reader import TILE_LEVEL
+from edge_monitor.journal.merkle import CompactRange
 from edge_monitor.journal.records import VERSION, decode_record
 from edge_monitor.sync.packing import Block, Stored
 
 from . import tables as t
 from .catalogue import tables as _catalogue_tables  # noqa: F401  (made with the others)
 from .siem import tables as _siem_tables  # noqa: F401
+from .subtrees import Subtrees
 
 BUSY_S = 30.0
 
@@ -126,9 +126,13 @@ class Store:
         self.engine.dispose()
 
     @contextmanager
-    def begin(self) -> Iterator[Transaction]:
-        """A transaction that writes; committed at the end, undone by an exception."""
-        with self._writing(self.engine) as tx:
+    def begin(self, *, derived: bool = False) -> Iterator[Transaction]:
+        """A transaction that writes; committed at the end, undone by an exception.
+
+        ``derived``: what it writes can be made again from what is there, so that nobody waits for the disk: a PostgreSQL that
+        crashes may take the newest such transactions back, each whole, and in their order.
+        """
+        with self._writing(self.engine, derived) as tx:
             yield tx
 
     @contextmanager
@@ -138,10 +142,12 @@ class Store:
             yield tx
 
     @contextmanager
-    def _writing(self, engine: Engine) -> Iterator[Transaction]:
+    def _writing(self, engine: Engine, derived: bool) -> Iterator[Transaction]:
         with engine.connect() as connection:
             if self.is_sqlite:
                 connection.exec_driver_sql("begin immediate")
+            elif derived:
+                connection.exec_driver_sql("set local synchronous_commit = off")
             try:
                 yield Transaction(connection)
                 connection.commit()
@@ -321,6 +327,12 @@ class Transaction:
         for row in self.connection.execute(query.order_by(t.events.c.seq)).yield_per(1000):
             yield Event(*row)
 
+    def events_at(self, log: int, sequences: Sequence[int]) -> list[Event]:
+        """The rows of these sequences that are held, in order."""
+        columns = [column for column in t.events.c if column.name != "log"]
+        query = sa.select(*columns).where(t.events.c.log == log, t.events.c.seq.in_(sequences))
+        return [Event(*row) for row in self.connection.execute(query.order_by(t.events.c.seq))]
+
     def rotations(self, log: int, end: int) -> Iterator[Event]:
         """The records below ``end`` that began key epochs, in order."""
         columns = [column for column in t.events.c if column.name != "log"]
@@ -328,33 +340,16 @@ class Transaction:
         for row in self.connection.execute(sa.select(*columns).where(*where).order_by(t.events.c.seq)):
             yield Event(*row)
 
-    def subtree(self, log: int, level: int, index: int) -> bytes:
-        """The hash of a complete subtree of ``2**level`` leaves, from the tiles and records that are held."""
-        if level and level % TILE_LEVEL == 0:
-            where = (t.tiles.c.log == log, t.tiles.c.level == level, t.tiles.c.tile == index)
-            found = self.connection.execute(sa.select(t.tiles.c.hash).where(*where)).scalar()
-            if found is None:
-                raise VerificationError(f"log {log}: a cached hash is missing")
-            return bytes(found)
-        below = level - level % TILE_LEVEL
-        span = 1 << (level - below)
-        tree = CompactRange()
-        if below == 0:
-            for row in self.events(log, index * span, (index + 1) * span):
-                tree.append(leaf_hash(row.record))
-        else:
-            for child in range(index * span, (index + 1) * span):
-                tree.append(self.subtree(log, below, child))
-        if tree.size != span:
-            raise VerificationError(f"log {log}: records are missing")
-        return tree.root()
+    def subtrees(self, log: int) -> Subtrees:
+        """Hashes of a log's complete subtrees, as this transaction sees it now."""
+        return Subtrees(self.connection, log)
 
     def tree(self, log: int, size: int) -> CompactRange:
         """The tree over the first ``size`` records of a log."""
-        hashes, start = [], 0
+        subtree, hashes, start = self.subtrees(log), [], 0
         for level in reversed(range(size.bit_length())):
             if size >> level & 1:
-                hashes.append(self.subtree(log, level, start >> level))
+                hashes.append(subtree(level, start >> level))
                 start += 1 << level
         return CompactRange(size, hashes)
 

@@ -28,7 +28,7 @@ from .judging import Finding, judge, read_spans
 from .reading import Catalogue
 from .statements import Trust
 
-ROWS = 5000  #: events that one transaction looks through
+ROWS = 2000  #: events that one transaction looks through
 JUDGE_S = 2.0  #: between two judgements while events come
 ACTIVATED = "envelope.activated"
 
@@ -52,6 +52,7 @@ class _Head(msgspec.Struct, frozen=True, array_like=True):
 
 
 _decoder = msgspec.msgpack.Decoder(_Head)
+_Active = tuple[bytes, tuple[bytes, ...]]
 
 
 @dataclass(slots=True)
@@ -70,21 +71,24 @@ class _Span:
     unapproved: int
     seen_s: int
 
-    def fits(self, head: _Head) -> bool:
-        """Whether a record is of the same boot, with the same active."""
-        envelope, model, monitor = (part.hex() for part in head.digests)
-        return (self.boot, self.envelope, self.model, self.monitor) == (head.boot_id.hex(), envelope, model, monitor)
+    @property
+    def active(self) -> _Active:
+        """The boot, and what was active."""
+        return (bytes.fromhex(self.boot), tuple(map(bytes.fromhex, (self.envelope, self.model, self.monitor))))
 
 
 class Watch:
     """``owner``: of what it opens where nobody else is known; ``deadline_s``: time to settle it; ``blobs``: what robots
-    delivered; ``grace_s``: time for an envelope's approval to come after the records that name it; ``now``: s since 1970."""
+    delivered; ``grace_s``: time for an envelope's approval to come after the records that name it; ``now``: s since 1970;
+    ``rest``: waits for so many seconds: as long as the stretch before took, so that pages come first however much there is to
+    catch up with."""
 
     def __init__(
         self, store: Store, trust: Callable[[], Trust], *, owner: str = "", deadline_s: int = 3 * 86_400,
         blobs: Blobs | None = None,
         grace_s: int = 0,
         now: Callable[[], float] = time.time,
+        rest: Callable[[float], object] = lambda seconds: None,
     ) -> None:  # fmt: skip
         self._store = store
         self._trust = trust
@@ -93,6 +97,7 @@ class Watch:
         self._now = now
         self._blobs = blobs
         self._grace_s = grace_s
+        self._rest = rest
         self._passed: set[str] = set()
         self._next = 0.0
         self._said: tuple[object, ...] = ()
@@ -106,7 +111,9 @@ class Watch:
         self._bring()
         found = False
         for log, size in self._behind():
+            begun = time.monotonic()
             found = self._follow(log, size) or found
+            self._rest(time.monotonic() - begun)
         if not found or time.monotonic() >= self._next:
             self._next = time.monotonic() + JUDGE_S
             self._judge(self._trust())
@@ -170,7 +177,7 @@ class Watch:
             touched = self._spans(tx, log, start, end, _Span(**row) if row is not None else None)
         if start >= end:
             return False
-        with self._store.begin() as tx:
+        with self._store.begin(derived=True) as tx:
             if not _advanced(tx, log, cursor, end):
                 return False
             self._write(tx, row is not None, touched)
@@ -183,12 +190,14 @@ class Watch:
             registry.events.c.log == log, registry.events.c.seq >= start, registry.events.c.seq < end
         )
         touched: list[_Span] = [span] if span is not None else []
+        active = span.active if span is not None else None
         activated: list[int] = []
         for event in tx.connection.execute(query.order_by(registry.events.c.seq)):
             head = _head(bytes(event.record))
             if head is None:
                 continue
-            if span is None or not span.fits(head):
+            if span is None or active != (head.boot_id, head.digests):
+                active = head.boot_id, head.digests
                 envelope, model, monitor = (part.hex() for part in head.digests)
                 wall, now = head.wall_ns, int(self._now())
                 span = _Span(

@@ -17,6 +17,7 @@ from .statements import TrustNow
 from .watch import Watch
 
 EVERY_S = 1.0  #: between two looks whether there is anything new
+BUSY_S = 0.2  #: and while there is
 RETRY_S = 5.0  #: after the database failed
 
 
@@ -31,12 +32,12 @@ class Watching:
         self, store: Store, people: Callable[[], People | None], configuration: Configuration, tell: Callable[[str], None],
         blobs: Blobs | None = None,
     ) -> None:  # fmt: skip
-        self._watch = Watch(
-            store, TrustNow(people), owner=configuration.owner, deadline_s=configuration.deadline_s, blobs=blobs,
-            grace_s=configuration.grace_s,
-        )  # fmt: skip
         self._tell = tell
         self._done = threading.Event()
+        self._watch = Watch(
+            store, TrustNow(people), owner=configuration.owner, deadline_s=configuration.deadline_s, blobs=blobs,
+            grace_s=configuration.grace_s, rest=self._done.wait,
+        )  # fmt: skip
         self._thread = threading.Thread(target=self.run, name="watch", daemon=True)
 
     def start(self) -> None:
@@ -57,7 +58,7 @@ class Watching:
         """The same in the caller's thread."""
         while not self._done.is_set():
             try:
-                wait = 0.0 if self._watch.step() else EVERY_S
+                wait = BUSY_S if self._watch.step() else EVERY_S
             except (sa.exc.SQLAlchemyError, EdgeMonitorError, OSError) as error:
                 self._tell(f"exceptions are not looked for: {str(error).splitlines()[0]}; again in {RETRY_S:g} s")
                 wait = RETRY_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -12,6 +13,10 @@ from pathlib import Path
 import click
 
 from .options import DATABASE, FOLDER, HTTP_HELP, PEOPLE, TLS_CERT, TLS_KEY
+
+#: Threads that follow records work in stretches without a pause, and a page asks the database a dozen times: after each answer it
+#: would wait for Python's usual 5 ms.
+SWITCH_S = 0.0005
 
 
 @click.command()
@@ -39,6 +44,8 @@ def command(
         signal.signal(number, lambda *_: stop.set())
     pages = site(open_house(folder, database), people_file, secure=address.secure)
     serving = Serving(pages, address, lambda words: click.echo(f"edge-registry: {words}", err=True))
+    sys.setswitchinterval(SWITCH_S)
+    gc.freeze()  # what was loaded stays: the collector need not go through it while somebody waits for a page
     serving.start()
     click.echo(f"edge-registry: pages at {serving.url}; Ctrl-C stops them", err=True)
     while not stop.is_set():

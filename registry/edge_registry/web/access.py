@@ -14,7 +14,11 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -78,6 +82,10 @@ class Access:
         self.now = now
         self._attempts: OrderedDict[str, deque[float]] = OrderedDict()
         self._lock = threading.Lock()
+        self._lines: SimpleQueue[tuple[dict[str, Any], Future[None]]] = (
+            SimpleQueue()
+        )  #: of the audit record, not written yet
+        self._writer = ThreadPoolExecutor(1, "audit")
 
     def sign_in(self, token: str, address: str) -> str | None:
         """A new session for the holder of a token: what its cookie holds; None where it is unknown, over or withdrawn."""
@@ -117,7 +125,7 @@ class Access:
         if row is None or found is None or row.withdrawn_s is not None or now >= row.expires_s:
             return None
         if row.used_s is None or now - row.used_s >= TOUCH_S:
-            with self._store.own() as tx:
+            with self._store.own(derived=True) as tx:
                 tx.connection.execute(sa.update(w.tokens).where(w.tokens.c.id == row.id).values(used_s=now))
         return Visitor(row.person, found[0], found[1], "", b"")
 
@@ -131,7 +139,7 @@ class Access:
         visitor, seen_s = found
         now = int(self.now())
         if now - seen_s >= TOUCH_S:
-            with self._store.own() as tx:
+            with self._store.own(derived=True) as tx:
                 tx.connection.execute(
                     sa.update(w.sessions).where(w.sessions.c.hash == visitor.session).values(seen_s=now)
                 )
@@ -148,10 +156,31 @@ class Access:
             tx.connection.execute(sa.delete(w.sessions).where(w.sessions.c.hash == visitor.session))
             note(tx, int(self.now()), visitor.person, "sign-out", "", "", address)
 
-    def record(self, visitor: Visitor, action: str, subject: str, words: str, address: str) -> None:
-        """Write down that somebody read payloads, or changed something."""
-        with self._store.own() as tx:
-            note(tx, int(self.now()), visitor.person, action, subject, words, address)
+    def record(self, visitor: Visitor, action: str, subject: str, words: str, address: str) -> Future[None]:
+        """Write down that somebody reads payloads. It is on the disk when the answer's result is there: nothing that was read
+        leaves before that. Lines that wait at once are one transaction."""
+        line = _line(int(self.now()), visitor.person, action, subject, words, address)
+        written: Future[None] = Future()
+        self._lines.put((line, written))
+        self._writer.submit(self._write)
+        return written
+
+    def _write(self) -> None:
+        waiting: list[tuple[dict[str, Any], Future[None]]] = []
+        with suppress(Empty):
+            while True:
+                waiting.append(self._lines.get_nowait())
+        if not waiting:
+            return  # those before took it along
+        try:
+            with self._store.own() as tx:
+                tx.connection.execute(sa.insert(w.audit), [line for line, _ in waiting])
+        except Exception as error:
+            for _, written in waiting:
+                written.set_exception(error)
+        else:
+            for _, written in waiting:
+                written.set_result(None)
 
     def attempt(self, address: str) -> bool:
         """Whether an address may try to sign in now; each call counts."""
@@ -233,15 +262,14 @@ def withdraw(tx: Transaction, number: int, who: str, now_s: int) -> str:
 
 def note(tx: Transaction, now_s: int, person: str, action: str, subject: str, words: str, address: str) -> None:
     """A line of the audit record."""
-    values = {
-        "at_s": now_s,
-        "person": person,
-        "action": action,
-        "subject": subject[:300],
-        "words": words[:500],
+    tx.connection.execute(sa.insert(w.audit).values(**_line(now_s, person, action, subject, words, address)))
+
+
+def _line(now_s: int, person: str, action: str, subject: str, words: str, address: str) -> dict[str, Any]:
+    return {
+        "at_s": now_s, "person": person, "action": action, "subject": subject[:300], "words": words[:500],
         "address": address[:100],
-    }
-    tx.connection.execute(sa.insert(w.audit).values(**values))
+    }  # fmt: skip
 
 
 def _hash(cookie: str) -> bytes:

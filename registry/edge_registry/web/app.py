@@ -202,9 +202,13 @@ def _answered(site: Site, page: Page, request: Request, form: dict[str, str]) ->
         if page.permission != SIGNED_IN and not visitor.may(page.permission):
             roles = ", ".join(allowed(page.permission)).replace("_", " ")
             raise Refused(403, "Your role does not let you see this.", f"It is for: {roles}.")
-        if page.audited:
-            site.access.record(visitor, page.audited, request.url.path, request.url.query, asked.address)
-        return page.handler(site, asked, visitor)
+        if not page.audited:
+            return page.handler(site, asked, visitor)
+        written = site.access.record(visitor, page.audited, request.url.path, request.url.query, asked.address)
+        try:
+            return page.handler(site, asked, visitor)  # reads while the disk writes
+        finally:
+            written.result()
     except Refused as refused:
         return _refusal(site, asked, visitor, refused)
     except EdgeMonitorError as error:

@@ -130,7 +130,7 @@ class Chronicle:
         if kind not in _UNTOLD:
             self.changes.marks.append({
                 "seq": sequence, "mission": state.mission, "type": kind, "severity": int(record.severity),
-                "t_effective": record.t_effective, "words": words(record, payload)[:LONG],
+                "t_effective": record.t_effective, "words": kept(words(record, payload)[:LONG]),
             })  # fmt: skip
         if kind == "monitor.stopped":
             self._leave("clean")
@@ -338,7 +338,12 @@ class Chronicle:
 def text(said: Mapping[str, Any], name: str, *, most: int = SHORT) -> str:
     """A field that is text, cut; empty for anything else."""
     value = said.get(name)
-    return value[:most] if isinstance(value, str) else ""
+    return kept(value[:most]) if isinstance(value, str) else ""
+
+
+def kept(value: str) -> str:
+    """Text as every database keeps it: PostgreSQL's has no NUL."""
+    return value.replace("\0", "\ufffd")
 
 
 def measured(said: Mapping[str, Any]) -> str:

@@ -199,10 +199,11 @@ def _standings(tx: Transaction, where: sa.ColumnElement[bool]) -> dict[str, list
     query = sa.select(t.losses.c.log, t.losses.c.first, t.losses.c.end).where(t.losses.c.log.in_(numbers))
     for log, first, end in tx.connection.execute(query.order_by(t.losses.c.log, t.losses.c.first).limit(1000)):
         lost.setdefault(log, []).append((first, end))
-    conflicts = _counts(tx, t.conflicts, numbers, t.conflicts.c.resolved_s.is_(None))
-    held = sa.select(t.logs.c.size).where(t.logs.c.log == t.alerts.c.log).scalar_subquery()
-    ahead = sa.and_(t.alerts.c.reconciled == 0, t.alerts.c.seq >= held)
-    alerts = _counts(tx, t.alerts, numbers, ahead)
+    undecided = sa.select(t.conflicts.c.log).where(t.conflicts.c.log.in_(numbers), t.conflicts.c.resolved_s.is_(None))
+    conflicts = _counts(tx, undecided)
+    # Joined by its place in the index: what a log has left behind, thousands of them, is not looked at.
+    place = sa.and_(t.alerts.c.log == t.logs.c.log, t.alerts.c.seq >= t.logs.c.size, t.alerts.c.reconciled == 0)
+    alerts = _counts(tx, sa.select(t.alerts.c.log).join(t.logs, place).where(t.logs.c.log.in_(numbers)))
     found: dict[str, list[Standing]] = {}
     for row in rows:
         read = row.read is not None
@@ -216,6 +217,7 @@ def _standings(tx: Transaction, where: sa.ColumnElement[bool]) -> dict[str, list
     return found
 
 
-def _counts(tx: Transaction, table: sa.Table, numbers: list[int], where: sa.ColumnElement[bool]) -> dict[int, int]:
-    query = sa.select(table.c.log, sa.func.count()).where(table.c.log.in_(numbers), where).group_by(table.c.log)
-    return {row[0]: row[1] for row in tx.connection.execute(query)}
+def _counts(tx: Transaction, rows: sa.Select[tuple[int]]) -> dict[int, int]:
+    """How many there are of each log; ``rows`` are the logs' numbers."""
+    (log,) = rows.selected_columns
+    return {row[0]: row[1] for row in tx.connection.execute(rows.add_columns(sa.func.count()).group_by(log))}

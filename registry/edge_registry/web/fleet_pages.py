@@ -208,7 +208,7 @@ def make_packet(site: Site, asked: Asked, visitor: Visitor) -> Response:
     log, first, end = asked.form.get("log", ""), whole(asked.form, "first"), whole(asked.form, "end")
     with site.store.read() as tx:
         named_log(tx, Asked(asked.path, {"log": log}, {}, {}, asked.address, asked.now_s))
-    site.access.record(visitor, "packet made", log, f"records {first} to {end - 1}", asked.address)
+    site.access.record(visitor, "packet made", log, f"records {first} to {end - 1}", asked.address).result()
     number = site.packets.make(log, first, end, visitor.person, site.people.content)
     return RedirectResponse(f"/packets/{number}", 303)
 

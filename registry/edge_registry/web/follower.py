@@ -84,7 +84,7 @@ class Follower:
             for event in tx.events(log, start, end):
                 chronicle.take(event.seq, *decoded(event))
         values = _standing(chronicle) | {"read": end}
-        with self._store.own() as tx:
+        with self._store.own(derived=True) as tx:
             if known is None:
                 taken = _upsert(tx.connection, w.logs, [{"log": log, **values}], keep=True)
             else:
@@ -130,15 +130,24 @@ def _upsert(connection: Connection, table: sa.Table, rows: Iterable[dict[str, An
     values = list(rows)
     if not values:
         return 0
-    if connection.dialect.name == "sqlite":
+    sqlite = connection.dialect.name == "sqlite"
+    if sqlite:
         from sqlalchemy.dialects.sqlite import insert
     else:
         from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
     statement = insert(table)
     keys = [column.name for column in table.primary_key]
+    parameters: Any = values
+    if len(values) > 1 and not sqlite:
+        # One statement for all: one for each row is most of what following costs, here and in the database.
+        names = ", ".join(f'"{column.name}"' for column in table.c)
+        read = f"select {names} from json_populate_recordset(cast(null as {table.name}), cast(:rows as json))"
+        statement = statement.from_select([column.name for column in table.c], sa.text(read).columns(*table.c))
+        newest = {tuple(row[name] for name in keys): row for row in values}  # a statement takes each key once
+        parameters = {"rows": json.dumps(list(newest.values()))}
     if keep:
         statement = statement.on_conflict_do_nothing(index_elements=keys)
     else:
         others = {c.name: statement.excluded[c.name] for c in table.c if c.name not in keys}
         statement = statement.on_conflict_do_update(index_elements=keys, set_=others)
-    return int(connection.execute(statement, values).rowcount)
+    return int(connection.execute(statement, parameters).rowcount)

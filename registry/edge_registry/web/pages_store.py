@@ -57,9 +57,10 @@ class PagesStore(Store):
             self._reading.dispose()
 
     @contextmanager
-    def own(self) -> Iterator[Transaction]:
-        """A transaction that writes to the pages' tables; committed at the end, undone by an exception."""
-        with self._writing(self._own) as tx:
+    def own(self, *, derived: bool = False) -> Iterator[Transaction]:
+        """A transaction that writes to the pages' tables; committed at the end, undone by an exception. ``derived``: as of
+        :meth:`begin`."""
+        with self._writing(self._own, derived) as tx:
             yield tx
 
     @contextmanager

@@ -100,7 +100,7 @@ def listing(tx: Transaction, log: int, size: int, start: int, kind: str = "") ->
         found = list(tx.connection.execute(query).scalars())
         reached = found[-1] + 1 if len(found) == PAGE else end
         searched, more = reached - start, reached if reached < size else None
-    lines = [_line(event) for seq in found for event in tx.events(log, seq, seq + 1)]
+    lines = [_line(event) for event in tx.events_at(log, found)]
     return Listing(lines, more, searched)
 
 
@@ -124,7 +124,7 @@ def proven(tx: Transaction, log: int, sequence: int, registry: CosignerKey, *for
     hashes: list[bytes] = []
     root = b""
     with suppress(VerificationError, ValueError):
-        hashes = inclusion_proof(lambda level, index: tx.subtree(log, level, index), sequence, receipt.size)
+        hashes = inclusion_proof(tx.subtrees(log), sequence, receipt.size)
         root = root_from_inclusion(leaf, sequence, receipt.size, hashes)
     checkpoint = parse_checkpoint(split_note(receipt.note)[0])
     step(
