@@ -131,6 +131,8 @@ def test_messages_are_what_they_were_and_strange_frames_are_refused() -> None:
     for _ in range(2_000):
         with pytest.raises(VerificationError):
             wire.decode_uplink(rng.randbytes(rng.randrange(64)))
+    with pytest.raises(VerificationError, match="NUL"):
+        wire.decode_uplink(wire.encode(msgspec.structs.replace(hello, software="0\0")))
 
 
 def test_a_cosigned_checkpoint_keeps_the_devices_signature_and_says_when_it_was_stored() -> None:

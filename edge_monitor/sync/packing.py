@@ -226,6 +226,12 @@ def _block(packed: _Packed, count: int) -> Block:
     return _of_bytes(packed.raw, salts, payloads)
 
 
+def _hold_types(types: Sequence[str]) -> None:
+    """Hold types against what every database keeps as text; the rest of a record is bytes there."""
+    if any("\0" in kind for kind in set(types)):
+        raise VerificationError("a record has a type with a NUL in it")
+
+
 def _of_bytes(data: Sequence[bytes], salts: Sequence[bytes | None], payloads: Sequence[bytes | None]) -> Block:
     """Records that travelled as they are: of a later version, or of this one among such."""
     known: list[Record | None] = []
@@ -238,6 +244,7 @@ def _of_bytes(data: Sequence[bytes], salts: Sequence[bytes | None], payloads: Se
         if salt is not None and payload is not None and commitment(salt, payload) != record.commitment:
             raise VerificationError("a payload is not what its record commits to")
         known.append(record)
+    _hold_types([r.type for r in known if r is not None])
     return Block(
         frozenset(r.log_id for r in known if r is not None),
         [r.sequence if r is not None else -1 for r in known],
@@ -265,6 +272,7 @@ def _of_columns(c: _Columns, salts: Sequence[bytes | None], payloads: Sequence[b
     for text in {*c.types, *c.actors, *c.hazards, *c.claims}.union(*c.rules):
         if not text.isascii() and not unicodedata.is_normalized("NFC", text):
             raise VerificationError("record holds text that is not in Unicode NFC")
+    _hold_types(c.types)
     effective = _sums(c.steps)
     decided = _within(list(map(add, effective, c.delays)))
     walls = _sums(c.wall_steps)

@@ -197,7 +197,7 @@ Downlink = Welcome | Receipt | AlertKept | Want | Refused | BlobWant | Bundle | 
 _uplink: msgspec.msgpack.Decoder[Uplink] = msgspec.msgpack.Decoder(Uplink)
 _downlink: msgspec.msgpack.Decoder[Downlink] = msgspec.msgpack.Decoder(Downlink)
 _encoder = msgspec.msgpack.Encoder()
-Kind = TypeVar("Kind")
+Kind = TypeVar("Kind", bound=_Message)
 
 
 def encode(message: Uplink | Downlink) -> bytes:
@@ -219,6 +219,10 @@ def _decoded(frame: bytes, decoder: msgspec.msgpack.Decoder[Kind]) -> Kind:
     if len(frame) > MAX_FRAME:
         raise VerificationError(f"a message has {MAX_FRAME} bytes at most, this one {len(frame)}")
     try:
-        return decoder.decode(frame)
+        message = decoder.decode(frame)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
         raise VerificationError(f"not a message: {error}") from None
+    texts = (value for name in message.__struct_fields__ if isinstance(value := getattr(message, name), str))
+    if any("\0" in text for text in texts):
+        raise VerificationError("a message has a NUL in a text, which not every database keeps")
+    return message
