@@ -82,6 +82,11 @@ class ActionReports:
         return self._readable.keys()
 
     @property
+    def wanted(self) -> bool:
+        """Whether there may be reports, or something of them may be due."""
+        return bool(self._readable or self._subjects or self._unread)
+
+    @property
     def due(self) -> int | None:
         """When something that was added up must be told, ns; None: nothing waits."""
         found = [s.told + QUIET_NS for s in self._subjects.values() if s.waiting is not None]

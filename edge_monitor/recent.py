@@ -14,6 +14,7 @@ from .core.advance import JUMP_NS
 from .core.samples import FLAG_END, ITEM_SAMPLE, ITEM_SHIFT, ITEM_SOURCE_STATUS, SAMPLE, UNSEEN
 from .core.transplant import History, whole_instants
 
+ROW = SAMPLE.itemsize
 CAPACITY = 1 << 18  #: rows: 6 MiB, 13 s of 20,000 samples a second
 PIECES = 64  #: that they are in: letting go of one takes a fraction of a turn
 MOST = 1 << 15  #: rows that one history has at most: so much is worked through in one turn
@@ -27,9 +28,10 @@ class Recent:
     def __init__(self, signals: int, capacity: int = CAPACITY) -> None:
         """``signals``: how many there are; ``capacity``: rows that are kept, about."""
         self._size = max(capacity // PIECES, 1)
-        self._pieces = deque([np.zeros(self._size, SAMPLE)])
+        self._pieces: deque[np.ndarray] = deque()
         self._most = max(capacity // self._size, 2)
-        self._filled = 0  # of the newest piece
+        self._filled = 0  # rows of the newest piece
+        self._begin(np.zeros(self._size, SAMPLE))
         self._since: int | None = None  # all items after it are kept, ns; None: all there ever were
         self._reached = int(UNSEEN)  # time of the latest item that is gone
         self._base: _Base = {
@@ -38,14 +40,15 @@ class Recent:
 
     def add(self, items: np.ndarray) -> None:
         """Keep ``items`` ((n,) SAMPLE, whole instants in the order in which they are taken)."""
-        taken = 0
-        while taken < len(items):
-            if self._filled == self._size:
-                self._begin_piece()
-            part = items[taken : taken + self._size - self._filled]
-            self._pieces[-1][self._filled : self._filled + len(part)] = part
-            self._filled += len(part)
-            taken += len(part)
+        while len(items) > (room := self._size - self._filled):
+            self._put(items[:room])
+            items = items[room:]
+            self._begin_piece()
+        self._put(items)
+
+    def _put(self, items: np.ndarray) -> None:
+        begin, self._filled = self._filled, self._filled + len(items)
+        self._newest[begin * ROW : self._filled * ROW] = items.tobytes()  # NumPy copies rows a field at a time
 
     def history(self, now: int, wanted: np.ndarray, most: int = MOST) -> History:
         """What is kept up to ``now`` (ns) of the signals that are ``wanted`` ((s,) bool), ``most`` rows of it at most."""
@@ -72,7 +75,7 @@ class Recent:
     def _begin_piece(self) -> None:
         """Begin another piece: the oldest one, of which the last items are remembered, where there are enough."""
         if len(self._pieces) < self._most:
-            self._pieces.append(np.zeros(self._size, SAMPLE))
+            self._begin(np.zeros(self._size, SAMPLE))
         else:
             piece = self._pieces.popleft()
             rows, self._reached, anew = _on_time(piece, self._reached)
@@ -81,7 +84,11 @@ class Recent:
                     has[:] = False
             _remember(rows, self._base)
             self._since = self._reached
-            self._pieces.append(piece)
+            self._begin(piece)
+
+    def _begin(self, piece: np.ndarray) -> None:
+        self._pieces.append(piece)
+        self._newest = piece.view(np.uint8).data  # its bytes
         self._filled = 0
 
 

@@ -203,6 +203,43 @@ def test_batches_may_be_cut_anywhere(
     assert run([*channels, *pieces], survey_plane) == run(stream, survey_plane)
 
 
+@settings(max_examples=25)
+@given(
+    cuts=st.lists(st.tuples(st.integers(1, 1900), st.sampled_from([0, 0, 0, 1, 10_000_000, HEARTBEAT_NS])), max_size=8),
+    last=st.sampled_from([0, HEARTBEAT_NS, 3 * HEARTBEAT_NS]),
+    at=st.integers(0, 1900),
+    jump=st.sampled_from([0, 100, 700, -5, -100, -700]),
+)
+def test_a_step_is_a_batch_and_a_mark_of_time(
+    stream: list[Channel | Batch | Damage],
+    survey_plane: Envelope,
+    cuts: list[tuple[int, int]],
+    last: int,
+    at: int,
+    jump: int,
+) -> None:
+    """Taking a batch and letting time pass in one call decides what two calls do: heartbeats, clock jumps, late samples."""
+    channels, batch = stream[:-1], stream[-1]
+    assert isinstance(batch, Batch)
+    rows = batch.messages.copy()
+    rows["t"][at:] += jump * SECOND
+    edges = {0: 0, 5: 0, **{min(cut, len(rows) - 1): ahead for cut, ahead in sorted(cuts)}, len(rows): last}
+    two, one = Monitor(survey_plane), Monitor(survey_plane)
+    told: list[list[Event]] = [[], []]
+    for channel in channels:
+        two.feed(channel), one.feed(channel)
+    until = 0
+    for begin, end in pairwise(sorted(edges)):
+        piece = Batch(batch.data, rows[begin:end])
+        until = max(until, int(piece.messages["t"].max())) + edges[end]
+        told[0] += [*two.feed(piece), *two.until(until)]
+        told[1] += one.step(piece, until)
+    told[0] += two.finish()
+    told[1] += one.finish()
+    assert told[1] == told[0]
+    assert one.engine.digest() == two.engine.digest() and one.decider.snapshot() == two.decider.snapshot()
+
+
 def test_deadlines_are_told_alike_with_and_without_marks_of_time(scenario: Path, survey_plane: Envelope) -> None:
     """A demand that nobody answers, as live (time passes every 10 messages) and in one batch: the same events with the same
     payloads, in order of effect; only what revealed a deadline differs."""

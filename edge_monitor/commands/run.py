@@ -311,7 +311,7 @@ def assemble(
     graph = any(one.kind == "dds" for one in addresses)
     spread: list[DdsOutput] = graphs(inputs, envelope) if graph else []
     if graph and len(inputs) == 1:
-        inputs[0].reached = lambda: monitor.now
+        inputs[0].reached = partial(getattr, monitor.decider, "now")
     turn_ns = round(turn_ms * 1e6) if turn_ms is not None else GRAPH_TURN_NS if graph else TURN_NS
     send = everywhere([send, *(one.send for one in spread)])
     if node is not None:

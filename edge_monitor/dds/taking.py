@@ -111,25 +111,27 @@ class Takings:
 
         Received at ``t`` (ns), or when they ``came``, but not before ``floor``.
         """
-        needed = int(total(self._pointers, self._infos, count, self._largest))
-        if self.size + needed > len(self._data):  # a new one, since arrays of earlier batches may still look at the old
-            data = np.empty(max(2 * len(self._data), self.size + needed), np.uint8)
-            data[: self.size] = self._data[: self.size]
-            self._data, self._place = data, data.ctypes.data
         if self._count + count > len(self._rows):
             rows = np.empty(max(2 * len(self._rows), self._count + count), MESSAGE)
             rows[: self._count] = self._rows[: self._count]
             self._rows = rows
-        place = self._place + self.size
-        rows = self._rows[self._count :]
         stamps, first, end = came or (_NO_STAMPS, 0, 0)
-        kept, large = copy(
-            self._pointers, self._infos, count, self._largest, place, self.size, rows, t, channel, stamps, first, end, floor
-        )  # fmt: skip
-        self.size += needed
+        while True:
+            kept, large, size = copy(
+                self._pointers, self._infos, count, self._largest, self._place, self.size, len(self._data), self._rows,
+                self._count, t, channel, stamps, first, end, floor,
+            )  # fmt: skip
+            if size <= len(self._data):
+                break
+            data = np.empty(
+                max(2 * len(self._data), size), np.uint8
+            )  # arrays of earlier batches may look at the old one
+            data[: self.size] = self._data[: self.size]
+            self._data, self._place = data, data.ctypes.data
+        self.size = size
         self._parts += 1
-        self._count += int(kept)
-        return int(kept), int(large)
+        self._count += kept
+        return kept, large
 
     def drop(self, count: int) -> int:
         """Give back what was taken; answers how many messages that were."""
@@ -148,22 +150,20 @@ class Takings:
 
 
 @kernel
-def total(pointers, infos, count, largest):  # type: ignore[no-untyped-def]
-    """Bytes of the messages among the first ``count`` samples."""
-    found = np.int64(0)
+def copy(pointers, infos, count, largest, place, begin, room, rows, row, t, channel, stamps, first, end, floor):  # type: ignore[no-untyped-def]
+    """Copy messages behind byte ``begin`` of the batch at address ``place``, with their rows from ``row`` on, and give the
+    samples back. Answers messages, those that are too large, and where the batch ends: where that is beyond ``room``, nothing
+    was done."""
+    done = np.int64(begin)
     for i in range(count):
         size = np.int64(_size_of(pointers[i]))
         if infos[i]["valid"] != 0 and size <= largest:
-            found += size
-    return found
-
-
-@kernel
-def copy(pointers, infos, count, largest, place, offset, rows, t, channel, stamps, first, end, floor):  # type: ignore[no-untyped-def]
-    """Copy messages to address ``place``, which is byte ``offset`` of the batch, and give the samples back."""
+            done += size
     kept = np.int64(0)
     large = np.int64(0)
-    done = np.int64(0)
+    if done > room:
+        return kept, large, done
+    done = np.int64(begin)
     for i in range(count):
         if infos[i]["valid"] != 0:
             size = np.int64(_size_of(pointers[i]))
@@ -172,16 +172,16 @@ def copy(pointers, infos, count, largest, place, offset, rows, t, channel, stamp
                 came = np.int64(t)
                 if first + i < end:  # a callback may not have told of it yet
                     came = min(max(stamps[(first + i) & (STAMPS - 1)], np.int64(floor)), came)
-                rows[kept]["t"] = came
-                rows[kept]["start"] = offset + done
-                rows[kept]["size"] = size
-                rows[kept]["channel"] = channel
+                rows[row + kept]["t"] = came
+                rows[row + kept]["start"] = done
+                rows[row + kept]["size"] = size
+                rows[row + kept]["channel"] = channel
                 kept += 1
                 done += size
             else:
                 large += 1
         _give_back(pointers[i])
-    return kept, large
+    return kept, large, done
 
 
 @kernel

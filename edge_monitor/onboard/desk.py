@@ -6,6 +6,7 @@ without a delimiter from somebody who has gone (``router_t::rollback`` forgets t
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,9 +46,21 @@ class Desk:
         self.socket = socket
         self._answer = answer
         self._owed: list[_Owed] = []
+        self._bell = select.poll()
+        self._bell.register(socket.FD, select.POLLIN)
+        self._used = True  # since it was last looked at
+
+    def asked(self, look: bool) -> bool:
+        """Whether there are requests, where no poller has looked. The socket's bell rings once for what is new, and whatever is
+        done with the socket silences it. ``look``: whether the bell rings or not."""
+        if not (look or self._used or self._bell.poll(0)):
+            return False
+        self._used = False
+        return bool(int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
     def serve(self, now: int) -> None:
         """Take what is asked, at most ``REQUESTS``, and answer it or owe the answer."""
+        self._used = True
         for _ in range(REQUESTS):
             if len(self._owed) >= OWED:
                 return
@@ -76,4 +89,5 @@ class Desk:
                 self._owed.remove(owed)
 
     def _send(self, route: list[bytes], body: bytes) -> None:
+        self._used = True
         self.socket.send_multipart([*route, body])  # to one who has left, or does not read, it is dropped

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import zmq
 
 from ..core.commands import Command
-from ..core.messages import Damage
+from ..core.messages import Batch, Damage
 from ..envelope import Envelope
 from ..errors import UsageError
 from ..events import Event, from_rejection
@@ -24,7 +24,8 @@ from ..journal import Digests
 from ..journaling import at_once, entry
 from ..reexecution import BESIDE
 from ..runtime import Monitor
-from ..sources.live import LiveSource
+from ..sources.live import Item, LiveSource
+from ..sources.topics import Status
 from ..tape import Ring
 from .access import Access
 from .control import Reply
@@ -46,6 +47,7 @@ TURN_NS = 700_000
 GRAPH_TURN_NS = 10_000_000
 #: and, messages or not, so long after it at the latest (SEMANTICS §1).
 LONGEST_MS = 10
+LOOKED = 10  #: turns between looks at all sockets, heard of or not, where no poller does that
 #: Between reports of the monitor's own state, where nothing of it changes.
 OWN_NS = 500_000_000
 
@@ -164,7 +166,8 @@ class Onboard:
         ``orders``: commands that an earlier run left."""
         now = self._clock()
         self.monitor.feed(own_channel(self._own))
-        self._hand_out(self._report(now), now)
+        own = self._report(now)
+        self._hand_out(self.monitor.feed(own) if own is not None else [], now)
         for order in orders:
             self.obey(order, now)
         for event in announced:
@@ -179,46 +182,41 @@ class Onboard:
     def turn(self, wait_ms: int = LONGEST_MS) -> None:
         """One turn; waits at most ``wait_ms`` for something to come, beyond the time between turns."""
         early = self._turn_ns - (self._clock() - self._last)
-        if 0 < early <= self._turn_ns:  # before it is asked what has come: one that sleeps twice costs twice as much
+        slept = 0 < early <= self._turn_ns
+        if slept:  # before it is asked what has come: one that sleeps twice costs twice as much
             time.sleep(early / 1e9)
             wait_ms = max(0, wait_ms - -(-early // 1_000_000))
-        ready = {socket for socket, _ in self._poller.poll(wait_ms)}
+        # None, where there is nothing to wait for: asking ZeroMQ of all sockets costs more than the rest of an idle turn.
+        ready = None if slept and not wait_ms else dict(self._poller.poll(wait_ms))
         begun = self._last = self._clock()
-        if self._wake in ready:  # asking one that has not rung costs an exception; so does a socket without requests
+        if ready is not None and self._wake in ready:  # asking one that has not rung costs an exception
             os.eventfd_read(self._wake)
-        found: list[Event] = []
-        for item in self._source.drain():
-            if self._raw is not None and not isinstance(item, Damage):
-                self._raw.take(item)
-            found += self.monitor.feed(item)
-        unread: list[Event] = []
-        for topic, cause, message in self._source.status():
-            found += self.monitor.status(topic, cause, self._source.now)
-            if self._raw is not None and topic not in self._monitored:
-                unread.append(self._raw.tell(topic, cause, message, self._source.now))
+        items, told = self._source.drain(), self._source.status()
         now = max(self._clock(), self._source.now)
-        found += self._report(now)
-        self._hand_out(found, now)  # before requests, whose events have later numbers
+        self._hand_out(self._decide(items, told, now), now)  # before requests, whose events have later numbers
         if self._raw is not None:
+            unread = [self._raw.tell(*one, self._source.now) for one in told if one.topic not in self._monitored]
             for event in (*unread, *self._raw.news(now)):
                 self.announce(event, now)
         for event in self._courier.news() if self._courier is not None else ():
             self.announce(replace(event, t_effective=now, t_decided=now), now)
-        for event in self._access.attend(now, ready) if self._access is not None else ():
-            self.announce(event, now)
-        if self._desk is not None and self._desk.socket in ready:
+        look = self._account.turns % LOOKED == 0
+        if self._access is not None:
+            for event in self._access.attend(now, () if ready is None and not look else ready):
+                self.announce(event, now)
+        if self._desk is not None and (self._desk.asked(look) if ready is None else self._desk.socket in ready):
             self._desk.serve(now)
-        self._hand_out(self.monitor.until(now), now)
         if self._reloading is not None and (job := self._reloading.attend()) is not None:
             self._reload(job, self._reloading, now)
-        durable = self.scribe.durable()
-        self.publication.durable(durable, now)
+        if durable := self.scribe.durable():
+            self.publication.durable(durable, now)
         if self._switched is not None and not self.publication.activating:
             self._switched.phase, self._switched = ACTIVE, None
         if self._desk is not None:
             self._desk.settle(durable)
         if self._keeper is not None:
-            self._keeper.durable(durable)
+            if durable:
+                self._keeper.durable(durable)
             self._file(self._keeper, self._keeper.turn(now), now)
         if self.publication.beat(now) and self._notify is not None:
             self._notify("WATCHDOG=1")
@@ -229,6 +227,21 @@ class Onboard:
                 self.obey(order, now)
         self._account.longest_ns = max(self._account.longest_ns, self._clock() - begun)
         self._account.turns += 1
+
+    def _decide(self, items: list[Item], told: Sequence[Status], now: int) -> list[Event]:
+        """Take what has come and what there is to tell of topics and of the monitor itself, and let time pass to ``now``."""
+        if self._raw is not None:
+            for item in items:
+                if not isinstance(item, Damage):
+                    self._raw.take(item)
+        monitor, own = self.monitor, self._report(now)
+        last = items.pop() if items and not told and own is None and isinstance(items[-1], Batch) else own
+        found: list[Event] = []
+        for item in items:
+            found += monitor.feed(item)
+        for topic, cause, _ in told:
+            found += monitor.status(topic, cause, self._source.now)
+        return found + (monitor.until(now) if last is None else monitor.step(last, now))
 
     def end(self) -> None:
         """Revoke every GO, write the end mark, and give everything back."""
@@ -343,21 +356,26 @@ class Onboard:
         if self._tell is not None:
             self._tell(event)
 
-    def _report(self, now: int) -> list[Event]:
+    def _report(self, now: int) -> Batch | None:
         """The monitor's own state, where it changed or some time has passed; and whether GO may be given at all."""
+        account = self._account
+        soon = now - account.reported < OWN_NS
+        if soon and account.own == (False, self.scribe.refused) and self.scribe.idle and not self.publication.withheld:
+            return None
         health = self.scribe.health()
         age = now - health.oldest if health.waiting else 0
         late = age > self._limits.patience_ns
         failed = bool(health.failure) or late
         why = health.failure or (f"the disk has not answered for {age / 1e9:.1f} s" if late else "")
-        self.publication.withhold(f"journal: {why}" if why else "", now)
+        if why or self.publication.withheld:
+            self.publication.withhold(f"journal: {why}" if why else "", now)
         state = (failed, health.refused)
-        if state == self._account.own and now - self._account.reported < OWN_NS:
-            return []
+        if soon and state == account.own:
+            return None
         own = OwnState(
             float(not failed), age / 1e9, health.waiting / self.scribe.capacity, float(health.refused),
-            self._account.longest_ns / 1e9, float(self._source.lost),
+            account.longest_ns / 1e9, float(self._source.lost),
             self._courier.bundle_age() if self._courier is not None else math.nan,
         )  # fmt: skip
-        self._account.own, self._account.reported, self._account.longest_ns = state, now, 0
-        return self.monitor.feed(own_batch(self._own, now, own))
+        account.own, account.reported, account.longest_ns = state, now, 0
+        return own_batch(self._own, now, own)

@@ -72,7 +72,8 @@ class Scribe:
         self._reserve = reserve
         self._before = before
         self._wake = wake
-        self._lock = threading.Condition()
+        self._mutex = threading.RLock()  # to be held where nobody is told: the condition's own way takes longer
+        self._lock = threading.Condition(self._mutex)
         self._queue: deque[_Item] = deque()
         self._written: list[tuple[_Item, int]] = []  # appended, with their sequences, and not durable
         self._durable: list[int] = []
@@ -95,7 +96,7 @@ class Scribe:
 
     def put(self, entry: Entry, t: int) -> int | None:
         """Queue an entry at ``t`` (ns, the engine's clock). Answers its ticket, or None where there is no room for it."""
-        with self._lock:
+        with self._mutex:
             room = self.capacity - len(self._queue) - len(self._written)
             if room <= (0 if entry.now else self._reserve):
                 self._refuse(entry, t, "the journal's queue was full")
@@ -120,13 +121,26 @@ class Scribe:
 
     def durable(self) -> list[int]:
         """Tickets that became durable since the last call, in order."""
-        with self._lock:
+        if not self._durable:  # what is added meanwhile is for the next call
+            return []
+        with self._mutex:
             found, self._durable = self._durable, []
             return found
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing has failed: all that it got is durable."""
+        with self._mutex:
+            return not (self._queue or self._written or self._failure)
+
+    @property
+    def refused(self) -> int:
+        """Entries that were refused, in all."""
+        return self._refused_all
+
     def health(self) -> Health:
         """How it stands now."""
-        with self._lock:
+        with self._mutex:
             first = self._written[0][0] if self._written else self._queue[0] if self._queue else None
             count = len(self._queue) + len(self._written)
             oldest = first.t if first is not None else 0

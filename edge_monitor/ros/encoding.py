@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..errors import ConfigError
 
 _BASE, _NAME, _ARRAY, _SEQUENCE = 1, 2, 3, 4  # kinds of a field, as rosbags numbers them
 _WIDTHS = {"byte": "uint8", "octet": "uint8", "char": "uint8"}
+_Make = Callable[[Any], Any]
 
 
 def own_messages() -> Path:
@@ -30,6 +31,7 @@ class Encoder:
         except ImportError:
             raise ConfigError("dds: rosbags is missing: pip install 'edge-monitor[dds]'") from None
         self._store = get_typestore(Stores.ROS2_JAZZY)
+        self._makers: dict[str, _Make] = {}
         for path in sorted((own_messages() / "edge_monitor_msgs" / "msg").glob("*.msg")):
             self._store.register(get_types_from_msg(path.read_text("utf-8"), f"edge_monitor_msgs/msg/{path.stem}"))
 
@@ -39,19 +41,30 @@ class Encoder:
 
     def encode(self, type_name: str, message: Mapping[str, Any]) -> bytes:
         """A message in CDR, with its header; every field must be given."""
-        return bytes(self._store.serialize_cdr(self._made(type_name, message), type_name))
+        return bytes(self._store.serialize_cdr(self._maker(type_name)(message), type_name))
 
-    def _made(self, type_name: str, message: Mapping[str, Any]) -> Any:
-        fields = self._store.fielddefs[type_name][1]
-        return self._store.types[type_name](**{name: self._value(kind, message[name]) for name, kind in fields})
+    def _maker(self, type_name: str) -> _Make:
+        """What makes a message of a type; leases go out with each heartbeat, so that it is looked up once."""
+        if type_name not in self._makers:
+            kind = self._store.types[type_name]
+            fields = [(name, self._value(of)) for name, of in self._store.fielddefs[type_name][1]]
 
-    def _value(self, kind: Any, value: Any) -> Any:
+            def make(message: Mapping[str, Any]) -> Any:
+                return kind(*[message[name] if of is None else of(message[name]) for name, of in fields])
+
+            self._makers[type_name] = make
+        return self._makers[type_name]
+
+    def _value(self, kind: Any) -> _Make | None:
+        """What makes a field of a kind; None: it is taken as it is."""
         node, detail = kind
         if node == _BASE:
-            return value
+            return None
         if node == _NAME:
-            return self._made(detail, value)
+            return self._maker(detail)
         inner = detail[0]
         if inner[0] == _BASE and inner[1][0] not in ("string", "wstring"):
-            return np.array(value, _WIDTHS.get(inner[1][0], inner[1][0]))
-        return [self._value(inner, one) for one in value]
+            width = np.dtype(_WIDTHS.get(inner[1][0], inner[1][0]))
+            return lambda value: np.array(value, width)
+        make = self._value(inner)
+        return list if make is None else lambda value: [make(one) for one in value]

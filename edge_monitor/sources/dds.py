@@ -26,7 +26,7 @@ from edge_monitor.ros.names import dds_topic, dds_type, full_type, is_topic, ros
 from .topics import SECOND, Counts, Limits, Status, Topic
 from .wanted import Wanted
 
-CARE = 50_000_000  #: ns between looks at the health of topics
+CARE = 100_000_000  #: ns between looks at the health of topics
 STEP = 5_000_000  #: ns by which the clock of stamps must step to be measured anew
 DEPTH = 2_000  #: messages that wait in a reader's queue
 BULK_DEPTH = 8  #: the same of images and clouds, so that a stall costs little memory
@@ -187,11 +187,11 @@ class DdsSource:
 
         The batch holds until the next call. Ask :meth:`status` once these items are fed.
         """
-        with suppress(BlockingIOError):
-            os.eventfd_read(self._wake)
         now = self._tick()
         if now - self._cared >= CARE:
             self._care(now)
+            with suppress(BlockingIOError):  # until then a poller finds it rung once too often: reading costs more
+                os.eventfd_read(self._wake)
         self._floor = now if self.reached is None else min(self.reached(), now)
         taken = 0
         left = False

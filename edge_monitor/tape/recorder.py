@@ -54,6 +54,13 @@ class Recorder:
             found += self.decider.take(part)
         return found
 
+    def step(self, items: np.ndarray, t: int) -> list[Event]:
+        """As the decider's; in the tape they are two entries."""
+        if not 0 < len(items) <= self.most_rows:
+            return self.take(items) + self.until(t)
+        self._write(Kind.ITEMS, items.tobytes(), (Kind.UNTIL, TIME.pack(t)))
+        return self.decider.step(items, t)
+
     def until(self, t: int) -> list[Event]:
         """As the decider's."""
         self._write(Kind.UNTIL, TIME.pack(t))
@@ -92,13 +99,14 @@ class Recorder:
         self._write(Kind.FINISH, b"")
         return self.decider.finish()
 
-    def _write(self, kind: Kind, payload: bytes) -> None:
+    def _write(self, kind: Kind, payload: bytes, *more: tuple[Kind, bytes]) -> None:
+        """``more``: entries that follow at once, and take hardly any room."""
         now = self.decider.now
-        if self.ring.room < len(payload) + self.ring.open_size // 4 or now - self.ring.begun > BLOCK_NS:
+        if not self.ring.fits(len(payload) + self.ring.open_size // 4, now - BLOCK_NS):
             self._turn()
         if kind == Kind.ITEMS:  # nothing else speaks of texts
             self._write_words()
-        self.ring.append(kind, payload, now)
+        self.ring.append(kind, payload, now, *more)
 
     def _write_words(self) -> None:
         told = self._known()

@@ -131,14 +131,13 @@ class Ring:
         self._worker.start()
 
     @property
-    def room(self) -> int:
-        """Bytes that the open area still takes."""
-        return self.open_size - self._area.filled
-
-    @property
     def begun(self) -> int:
         """Time at which the open block began, ns."""
         return self._area.first
+
+    def fits(self, size: int, since: int) -> bool:
+        """Whether the open area takes ``size`` bytes more, and began at ``since`` (ns) or later."""
+        return self._area.filled + size <= self.open_size and self._area.first >= since
 
     def turn(self, snapshot: bytes, t: int) -> None:
         """Close the open block, if there is one, and begin the next with ``snapshot`` (payload of a SNAPSHOT entry)."""
@@ -159,11 +158,13 @@ class Ring:
         self._say(at + 8, area.sequence)  # last: from here on the area counts
         self.append(Kind.SNAPSHOT, snapshot, t)
 
-    def append(self, kind: Kind, payload: bytes, t: int) -> None:
-        """Add an entry at ``t`` (ns). It must fit into ``room``."""
+    def append(self, kind: Kind, payload: bytes, t: int, *more: tuple[Kind, bytes]) -> None:
+        """Add an entry at ``t`` (ns), and ``more`` that are there with it or not at all. They must fit (:meth:`fits`)."""
         area = self._area
         entry = pack_entry(kind, payload, area.seed)
-        if len(entry) > self.room:
+        for following in more:
+            entry += pack_entry(*following, area.seed)
+        if area.filled + len(entry) > self.open_size:
             raise ConfigError(
                 f"{self.path}: an entry of {len(entry)} bytes does not fit; make the tape's blocks larger"
             )

@@ -86,12 +86,12 @@ def recorded(path: Path, entries: int, seed: int, *, size: int, open_size: int, 
         for n in range(entries):
             # Few sizes: an old entry often ends where a new one begins.
             payload = chance.randbytes(chance.choice((8, 40, 40, 40, 500, 900)))
-            if ring.room < len(payload) + 64:
+            if not ring.fits(len(payload) + 64, 0):
                 for _ in range(20):
                     if not storing():
                         break
                     time.sleep(2 * ring_module.RETRY_S)
-                    if ring.room >= 32:
+                    if ring.fits(32, 0):
                         ring.append(Kind.UNTIL, bytes(8), n)  # what a failed sync lost is written again
                         log.append(("anchor", ring.anchor()))
                 if storing():

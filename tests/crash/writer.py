@@ -42,7 +42,7 @@ class Tapes:
     def feed(self, n: int) -> list[object]:
         """Write entry ``n``, and answer the anchor after it."""
         payload = n.to_bytes(8, "little") * (10 + n * 7 % 120)
-        if self.ring.room < len(payload) + 64:
+        if not self.ring.fits(len(payload) + 64, 0):
             self.ring.turn(b"snapshot %d" % n, n)
         self.ring.append(self.kind, payload, n)
         block, end, digest = self.ring.anchor()
