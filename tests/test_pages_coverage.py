@@ -106,11 +106,13 @@ def test_reading_in_pieces_leads_to_the_same_matrix(here: World, monkeypatch: py
     before = rows()
     monkeypatch.setattr(follower, "CHUNK", 1)
     with here.store.own() as tx:
-        for each in (w.logs, w.exposures, w.domains):
+        for each in (w.logs, w.exposures, w.seen, w.domains):
             tx.connection.execute(sa.delete(each))
     follower.Follower(here.store).catch_up()
     wait(lambda: rows() == before)  # where the pages' own follower was ahead, it is that one's turn
     assert len(before) == 7
+    assert statuses(matrix(here)) == statuses(matrix(here, since_ns=1))  # sums that were kept; the runs added up anew
+    assert matrix(here).seen.untold == matrix(here, since_ns=1).seen.untold
 
 
 def test_what_is_declared_is_taken_from_the_file_else_from_robots_who_agree(tmp_path: Path) -> None:
@@ -120,7 +122,7 @@ def test_what_is_declared_is_taken_from_the_file_else_from_robots_who_agree(tmp_
         assert matrix(here).declared.known is False
         covered(here, registered=False)
         found = matrix(here)
-        assert found.declared.by.startswith("the records of rover-1, rover-2") and found.declared.cells == 6
+        assert found.declared.by.startswith("the records of rover-1 and 1 more robot;") and found.declared.cells == 6
         other = entry("monitor.stopped", 60, odd=account({DAY: 60}, {"light": ["day"]}))
         odd_one = [entry("monitor.started", 0, subject="yard"), other]
         here.bring("liar", odd_one, 13, Digests(bytes.fromhex(YARD), b"", b""))
@@ -153,6 +155,7 @@ def test_another_envelope_in_the_middle_of_a_run_has_its_own_time(tmp_path: Path
             journal.append(entry("monitor.stopped", 130, odd=account({NIGHT: 30})))
         send(here.store, Ingest(here.house.key), key, path)
         here.serving.follower.catch_up()
+        assert matrix(here).seen == matrix(here, since_ns=1).seen and matrix(here).seen.runs == 1
         assert statuses(matrix(here))[NIGHT][1:] == (60, 0) and statuses(matrix(here))[DAY][1:] == (40, 1)
         assert matrix(here).seen.untold.ns == 0
         assert [one.tally.ns for one in matrix(here, other).cells if one.tally.seen] == [30 * SECOND]

@@ -33,6 +33,7 @@ STATUSES: dict[str, State] = {
     "undeclared": State("none", "seen; no domain is declared"), "excluded": State("none", "neither declared nor seen"),
 }  # fmt: skip
 Key = tuple[str, ...]  #: a bin for each of some axes
+_UNTOLD = tuple(UNTOLD.split("/"))
 
 
 @dataclass(slots=True)
@@ -109,22 +110,33 @@ class Cell:
 
 def seen_of(tx: Transaction, envelopes: Sequence[str], since_ns: int = 0, robot: str = "") -> dict[str, Seen]:
     """What robots recorded under each of some envelopes, in runs that began at ``since_ns`` or later, by their clocks."""
-    e = w.exposures.c
-    keys = (e.envelope, e.weather, e.light, e.vibration, e.occlusion, t.logs.c.robot)
-    sums = (sa.func.sum(column).label(column.name) for column in (e.ns, e.breaches, e.drifts))
-    query = sa.select(*keys, *sums, sa.func.count().label("runs")).join(t.logs, t.logs.c.log == e.log)
-    query = query.where(e.envelope.in_(list(envelopes)), e.wall_first >= since_ns)
+    logs = sa.select(t.logs.c.log, t.logs.c.robot)
+    rows = tx.connection.execute(logs.where(t.logs.c.robot == robot) if robot else logs)
+    robots = {row.log: row.robot for row in rows}
+    c = (w.exposures if since_ns else w.seen).c
+    keys = (c.envelope, c.log, *(c[axis] for axis in AXES))
+    if since_ns:
+        query = sa.select(*keys, *(sa.func.sum(column) for column in (c.ns, c.breaches, c.drifts)), sa.func.count())
+        query = query.where(c.wall_first >= since_ns).group_by(*keys)
+    else:
+        query = sa.select(*keys, c.ns, c.breaches, c.drifts, c.runs).where(c.runs > 0)
+    query = query.where(c.envelope.in_(list(envelopes)))
     if robot:
-        query = query.where(t.logs.c.robot == robot)
+        query = query.where(c.log.in_(list(robots)))
     found = {envelope: Seen() for envelope in envelopes}
-    for row in tx.connection.execute(query.group_by(*keys)):
-        seen, cell = found[row.envelope], (row.weather, row.light, row.vibration, row.occlusion)
-        tally = Tally(int(row.ns), int(row.breaches), int(row.drifts), {row.robot})
-        if cell == tuple(UNTOLD.split("/")):  # every run has one of these
-            seen.untold.add(tally)
-            seen.runs += row.runs
+    for envelope, log, *cell, ns, breaches, drifts, runs in tx.connection.execute(query):
+        seen, key = found[envelope], tuple(cell)
+        if key == _UNTOLD:  # every run has one of these
+            tally = seen.untold
+            seen.runs += int(runs)
         else:
-            seen.cells.setdefault(cell, Tally()).add(tally)
+            tally = seen.cells.get(key) or seen.cells.setdefault(key, Tally())
+        tally.ns, tally.breaches, tally.drifts = (
+            tally.ns + int(ns),
+            tally.breaches + int(breaches),
+            tally.drifts + int(drifts),
+        )
+        tally.robots.add(robots[log])
     return found
 
 
@@ -283,9 +295,9 @@ def runs_in(
     sums = (sa.func.sum(column).label(column.name) for column in (e.ns, e.breaches, e.drifts))
     most_of = (sa.func.max(column).label(column.name) for column in (e.last, e.mission, e.account))
     query = sa.select(*key, *sums, *most_of, t.logs.c.robot, t.logs.c.log_id).join(t.logs, t.logs.c.log == e.log)
-    query = query.where(
-        e.envelope == envelope, e.wall_first >= since_ns, *(e[axis] == name for axis, name in bins.items())
-    )
+    query = query.where(e.envelope == envelope, *(e[axis] == name for axis, name in bins.items()))
+    if since_ns:
+        query = query.where(e.wall_first >= since_ns)
     if any(bins.values()) or not bins:
         query = query.where(e.weather != "")
     if robot:

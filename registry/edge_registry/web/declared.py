@@ -17,11 +17,12 @@ from .. import tables as t
 from ..catalogue.reading import Catalogue
 from . import tables as w
 from .conditions import AXES
+from .shown import count
 from .vocabulary import in_order
 
 #: The signal of the section ``odd`` that an axis needs.
 INPUTS = {"weather": "rain", "light": "illuminance", "vibration": "vibration", "occlusion": "occlusion"}
-MOST_NAMES = 3  #: of robots in a sentence
+MOST_DOMAINS = 8  #: different ones that are looked at
 #: What is measured, and the allowed bins of each axis of the domain.
 Said = tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]
 
@@ -100,17 +101,13 @@ def _domain(said: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 def _by_robots(catalogue: Catalogue, envelope: str) -> dict[Said, str]:
     """What robots say that ran under it: by what they say, which ones, in words."""
-    query = sa.select(w.domains.c.measured, w.domains.c.domain, t.logs.c.robot).join(
-        t.logs, t.logs.c.log == w.domains.c.log
-    )
-    rows = catalogue.tx.connection.execute(query.where(w.domains.c.envelope == envelope).order_by(t.logs.c.robot)).all()
-    found: dict[Said, list[str]] = {}
+    c, robot = w.domains.c, t.logs.c.robot
+    columns = (c.measured, c.domain, sa.func.min(robot).label("one"), sa.func.count(robot.distinct()).label("robots"))
+    query = sa.select(*columns).join(t.logs, t.logs.c.log == c.log).where(c.envelope == envelope)
+    rows = catalogue.tx.connection.execute(query.group_by(c.measured, c.domain).order_by("one").limit(MOST_DOMAINS))
+    found: dict[Said, str] = {}
     for row in rows:
-        robots = found.setdefault((tuple(json.loads(row.measured)), _domain(json.loads(row.domain))), [])
-        if row.robot not in robots:
-            robots.append(row.robot)
-    more = {key: len(robots) - MOST_NAMES for key, robots in found.items()}
-    return {
-        key: ", ".join(robots[:MOST_NAMES]) + (f" and {more[key]} more" if more[key] > 0 else "")
-        for key, robots in found.items()
-    }
+        key = (tuple(json.loads(row.measured)), _domain(json.loads(row.domain)))
+        others = f" and {count(row.robots - 1, 'more robot')}" if row.robots > 1 else ""
+        found[key] = f"{found[key]}, {row.one}{others}" if key in found else f"{row.one}{others}"
+    return found

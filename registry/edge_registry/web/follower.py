@@ -21,6 +21,7 @@ from .. import tables as t
 from ..store import Event
 from . import tables as w
 from .chronicle import Chronicle
+from .conditions import AXES
 from .pages_store import PagesStore
 
 CHUNK = 2000  #: records that one transaction takes
@@ -97,7 +98,8 @@ class Follower:
             spans = ({"log": log, **row, "actions": json.dumps(row["actions"])} for row in changes.spans.values())
             _upsert(tx.connection, w.spans, spans)
             _upsert(tx.connection, w.marks, ({"log": log, **row} for row in changes.marks))
-            exposures = ({"log": log, **row} for rows in changes.exposures.values() for row in rows)
+            exposures = [{"log": log, **row} for rows in changes.exposures.values() for row in rows]
+            _add_up(tx.connection, log, list(changes.exposures), exposures)
             _upsert(tx.connection, w.exposures, exposures)
             _upsert(tx.connection, w.domains, ({"log": log, **row} for row in changes.domains.values()))
         return end - start
@@ -125,8 +127,33 @@ def _standing(chronicle: Chronicle) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _upsert(connection: Connection, table: sa.Table, rows: Iterable[dict[str, Any]], *, keep: bool = False) -> int:
-    """Insert rows, or replace those of the same key (``keep``: leave them); answers how many were written."""
+def _add_up(connection: Connection, log: int, runs: list[int], exposures: list[dict[str, Any]]) -> None:
+    """Bring the sums of a log up to what its ``runs`` are from now on, by what is written down of them so far."""
+    sums: dict[tuple[str, ...], list[int]] = {}
+    written = connection.execute(sa.select(w.exposures).where(w.exposures.c.log == log, w.exposures.c.first.in_(runs)))
+    for sign, rows in ((-1, [row._asdict() for row in written]), (1, exposures)):
+        for row in rows:
+            counts = sums.setdefault((row["envelope"], *(row[axis] for axis in AXES)), [0, 0, 0, 0])
+            for place, value in enumerate((row["ns"], row["breaches"], row["drifts"], 1)):
+                counts[place] += sign * value
+    names = ("ns", "breaches", "drifts", "runs")
+    changed = (
+        {
+            "log": log,
+            "envelope": envelope,
+            **dict(zip(AXES, cell, strict=True)),
+            **dict(zip(names, counts, strict=True)),
+        }
+        for (envelope, *cell), counts in sums.items()
+        if any(counts)
+    )
+    _upsert(connection, w.seen, changed, add=True)
+
+
+def _upsert(
+    connection: Connection, table: sa.Table, rows: Iterable[dict[str, Any]], *, keep: bool = False, add: bool = False
+) -> int:
+    """Insert rows, or replace those of the same key (``keep``: leave them; ``add``: add to them); answers how many it was."""
     values = list(rows)
     if not values:
         return 0
@@ -148,6 +175,10 @@ def _upsert(connection: Connection, table: sa.Table, rows: Iterable[dict[str, An
     if keep:
         statement = statement.on_conflict_do_nothing(index_elements=keys)
     else:
-        others = {c.name: statement.excluded[c.name] for c in table.c if c.name not in keys}
+        others = {
+            c.name: c + statement.excluded[c.name] if add else statement.excluded[c.name]
+            for c in table.c
+            if c.name not in keys
+        }
         statement = statement.on_conflict_do_update(index_elements=keys, set_=others)
     return int(connection.execute(statement, parameters).rowcount)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, Table, Text
 from sqlalchemy.engine import Engine
 
-DERIVED = "3"  #: version of what the follower writes; another one is derived anew
+DERIVED = "4"  #: version of what the follower writes; another one is derived anew
 
 metadata = MetaData()
 _KEY = BigInteger().with_variant(Integer, "sqlite")
@@ -119,6 +119,24 @@ exposures = Table(
 )
 Index("web_exposures_of_envelope", exposures.c.envelope, exposures.c.wall_first, exposures.c.log, exposures.c.first)
 
+#: The same, added up over the runs of a log: what a matrix is made of, in as many rows as there are robots and cells.
+seen = Table(
+    "web_seen",
+    metadata,
+    Column("envelope", Text, nullable=False),
+    Column("log", BigInteger, nullable=False),
+    Column("weather", Text, nullable=False),
+    Column("light", Text, nullable=False),
+    Column("vibration", Text, nullable=False),
+    Column("occlusion", Text, nullable=False),
+    Column("ns", BigInteger, nullable=False),
+    Column("breaches", BigInteger, nullable=False),
+    Column("drifts", BigInteger, nullable=False),
+    Column("runs", BigInteger, nullable=False),  #: that are told or untold here
+    PrimaryKeyConstraint("envelope", "log", "weather", "light", "vibration", "occlusion"),
+    sqlite_with_rowid=False,
+)
+
 #: What envelopes declare, by the word of each log that ran under them.
 domains = Table(
     "web_domains",
@@ -210,7 +228,7 @@ def create(engine: Engine) -> None:
         settings.create(connection, checkfirst=True)
         known = connection.execute(sa.select(settings.c.value).where(settings.c.key == "derived")).scalar()
         if known not in (None, DERIVED):
-            metadata.drop_all(connection, [logs, missions, spans, marks, exposures, domains])
+            metadata.drop_all(connection, [logs, missions, spans, marks, exposures, seen, domains])
         metadata.create_all(connection)
         if known == DERIVED:
             return
