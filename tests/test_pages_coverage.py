@@ -92,6 +92,10 @@ def test_each_cell_has_its_time_its_events_and_what_became_of_it(here: World) ->
     assert matrix(here, since_ns=1 << 62).seen.runs == 0
     grid = found.table("weather", "light")
     assert [one.status for one in grid[0]] == ["thin", "declared-but-unseen", "shown", "excluded"]
+    clear, rain = found.along("weather")[:2]
+    assert (clear.status, clear.parts, clear.state().word) == ("thin", (1, 3), "1 of 3 declared cells shown")
+    assert (rain.status, rain.parts, rain.tally.seen) == ("declared-but-unseen", (0, 3), False)
+    assert [one.status for one in found.along("light")][-1] == "unknown"
     assert found.along("vibration") == [] and found.pairs() == [("weather", "light")]
 
 

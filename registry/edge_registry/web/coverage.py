@@ -30,8 +30,9 @@ LEAST_NS, LEAST_ROBOTS = HOUR_NS, 2  #: of a declared cell that counts as shown
 STATUSES: dict[str, State] = {
     "seen-outside-envelope": State("bad", "seen, not declared"), "unknown": State("warn", "not known"),
     "declared-but-unseen": State("none", "declared, never seen"), "thin": State("warn", "thin"), "shown": State("ok", "shown"),
-    "undeclared": State("none", "seen; no domain is declared"), "excluded": State("none", "neither declared nor seen"),
+    "undeclared": State("none", "seen; nothing is declared of it"), "excluded": State("none", "neither declared nor seen"),
 }  # fmt: skip
+MEANT = ("declared-but-unseen", "thin", "shown")  #: what may become of a declared cell
 Key = tuple[str, ...]  #: a bin for each of some axes
 _UNTOLD = tuple(UNTOLD.split("/"))
 
@@ -89,15 +90,20 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell along some axes: its bins by axis, what became of it, and what is known of it."""
+    """A cell along some axes: its bins by axis, what became of it, and what is known of it. ``parts``: where it takes declared
+    cells together, how many of them are shown, and how many there are."""
 
     bins: dict[str, str]
     status: str
     tally: Tally
+    parts: tuple[int, int] | None = None
 
     def state(self) -> State:
         """What became of it, in words."""
-        return STATUSES[self.status]
+        state = STATUSES[self.status]
+        if self.parts is None:
+            return state
+        return State(state.kind, f"{self.parts[0]} of {count(self.parts[1], 'declared cell')} shown")
 
     def words(self) -> str:
         """Its conditions in words."""
@@ -112,32 +118,32 @@ def seen_of(tx: Transaction, envelopes: Sequence[str], since_ns: int = 0, robot:
     """What robots recorded under each of some envelopes, in runs that began at ``since_ns`` or later, by their clocks."""
     logs = sa.select(t.logs.c.log, t.logs.c.robot)
     rows = tx.connection.execute(logs.where(t.logs.c.robot == robot) if robot else logs)
-    robots = {row.log: row.robot for row in rows}
-    c = (w.exposures if since_ns else w.seen).c
-    keys = (c.envelope, c.log, *(c[axis] for axis in AXES))
-    if since_ns:
-        query = sa.select(*keys, *(sa.func.sum(column) for column in (c.ns, c.breaches, c.drifts)), sa.func.count())
-        query = query.where(c.wall_first >= since_ns).group_by(*keys)
-    else:
-        query = sa.select(*keys, c.ns, c.breaches, c.drifts, c.runs).where(c.runs > 0)
-    query = query.where(c.envelope.in_(list(envelopes)))
+    robots = {str(row.log): row.robot for row in rows}
+    c = (_since(since_ns) if since_ns else w.seen).c
+    keys = (c.envelope, *(c[axis] for axis in AXES))
+    sums = (sa.func.sum(column) for column in (c.ns, c.breaches, c.drifts, c.runs))
+    query = sa.select(*keys, *sums, sa.func.aggregate_strings(sa.cast(c.log, sa.Text), ","))
+    query = query.where(c.envelope.in_(list(envelopes)), c.runs > 0)
     if robot:
-        query = query.where(c.log.in_(list(robots)))
+        query = query.where(c.log.in_([int(log) for log in robots]))
     found = {envelope: Seen() for envelope in envelopes}
-    for envelope, log, *cell, ns, breaches, drifts, runs in tx.connection.execute(query):
+    for envelope, *cell, ns, breaches, drifts, runs, numbers in tx.connection.execute(query.group_by(*keys)):
         seen, key = found[envelope], tuple(cell)
+        tally = Tally(int(ns), int(breaches), int(drifts), {robots[log] for log in numbers.split(",")})
         if key == _UNTOLD:  # every run has one of these
-            tally = seen.untold
-            seen.runs += int(runs)
+            seen.untold, seen.runs = tally, int(runs)
         else:
-            tally = seen.cells.get(key) or seen.cells.setdefault(key, Tally())
-        tally.ns, tally.breaches, tally.drifts = (
-            tally.ns + int(ns),
-            tally.breaches + int(breaches),
-            tally.drifts + int(drifts),
-        )
-        tally.robots.add(robots[log])
+            seen.cells[key] = tally
     return found
+
+
+def _since(since_ns: int) -> sa.Subquery:
+    """Rows as in the table of sums, of runs that began at ``since_ns`` or later."""
+    e = w.exposures.c
+    keys = (e.envelope, e.log, *(e[axis] for axis in AXES))
+    sums = (sa.func.sum(column).label(column.name) for column in (e.ns, e.breaches, e.drifts))
+    query = sa.select(*keys, *sums, sa.func.count().label("runs"))
+    return query.where(e.wall_first >= since_ns).group_by(*keys).subquery()
 
 
 def cells(said: Declared, seen: Seen, axes: Sequence[str]) -> list[Cell]:
@@ -156,7 +162,7 @@ def cell(said: Declared, bins: dict[str, str], tally: Tally) -> Cell:
     if not tally.seen:
         meant = not against and all(axis in said.domain for axis in bins)
         status = "declared-but-unseen" if meant else "excluded"
-    elif not said.domain:
+    elif not any(axis in said.domain for axis in bins):
         status = "undeclared"
     elif against:
         status = "unknown" if all(bins[axis] == UNKNOWN for axis in against) else "seen-outside-envelope"
@@ -210,7 +216,9 @@ class Coverage:
         known = axis in self.declared.domain or axis in self.declared.measured
         if not known and all(key == (UNKNOWN,) for key in self.seen.along((axis,))):
             return []
-        return cells(self.declared, self.seen, (axis,))
+        found = self.seen.along((axis,))
+        names = in_order(axis, (*self.declared.domain.get(axis, ()), *(name for (name,) in found)))
+        return [self._together({axis: name}, found.get((name,), Tally())) for name in names]
 
     def pairs(self) -> list[tuple[str, str]]:
         """Two axes at a time of which anything is known."""
@@ -223,7 +231,27 @@ class Coverage:
             in_order(axis, (*self.declared.domain.get(axis, ()), *(key[place] for key in found)))
             for place, axis in enumerate((rows, columns))
         )
-        return [[cell(self.declared, {rows: a, columns: b}, found.get((a, b), Tally())) for b in across] for a in down]
+        return [[self._together({rows: a, columns: b}, found.get((a, b), Tally())) for b in across] for a in down]
+
+    def cell(self, bins: dict[str, str]) -> Cell:
+        """The cell of bins of some axes."""
+        return self._together(bins, self.seen.along(tuple(bins)).get(tuple(bins.values()), Tally()))
+
+    def _together(self, bins: dict[str, str], tally: Tally) -> Cell:
+        """One that takes declared cells together is shown if all of them are: time in it may have been spent outside the domain,
+        on another axis."""
+        one = cell(self.declared, bins, tally)
+        if one.status not in MEANT or all(axis in bins for axis in self.axes):
+            return one
+        parts = [
+            part
+            for part in self.cells
+            if part.status in MEANT and all(part.bins.get(axis, name) == name for axis, name in bins.items())
+        ]
+        shown = sum(part.status == "shown" for part in parts)
+        seen = any(part.tally.seen for part in parts)
+        status = "shown" if shown == len(parts) else "thin" if seen else "declared-but-unseen"
+        return Cell(bins, status, tally, (shown, len(parts)))
 
 
 def coverage(catalogue: Catalogue, envelopes: Sequence[str], since_ns: int = 0, robot: str = "") -> list[Coverage]:

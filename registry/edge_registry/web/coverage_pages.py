@@ -12,7 +12,7 @@ from .answers import MOST_ROWS, cursor, digest, dotted, file, link, moment_of, w
 from .app import Asked, Refused, Site
 from .catalogue_pages import catalogue
 from .conditions import AXES, NAME
-from .coverage import STATUSES, Cell, Coverage, Run, Tally, bounded, cell, coverage, not_registered, runs_in, seen_of
+from .coverage import STATUSES, Cell, Coverage, Run, bounded, coverage, not_registered, runs_in, seen_of
 from .coverage_interface import counted
 from .declared import Declared
 from .downloads import Table
@@ -94,8 +94,7 @@ def show_cell(site: Site, asked: Asked, visitor: Visitor) -> Response:
         episodes = _episodes(found.tx, runs, bins) if not wants_file(asked) else []
     if wants_file(asked):
         return file(asked, Table("coverage-runs", RUN_COLUMNS, [_run_cells(one) for one in runs]))
-    tally = it.seen.along(tuple(bins)).get(tuple(bins.values()), Tally()) if told else it.seen.untold
-    one = cell(it.declared, bins, tally) if told else Cell(bins, "unknown", tally)
+    one = it.cell(bins) if told else Cell(bins, "unknown", it.seen.untold)
     words = one.words() if told else "conditions that no record tells"
     return site.render(
         "coverage_cell.html", asked, visitor, title=words, it=it, words=words, cell=one, told=told, runs=runs, episodes=episodes,

@@ -133,7 +133,7 @@ seen = Table(
     Column("breaches", BigInteger, nullable=False),
     Column("drifts", BigInteger, nullable=False),
     Column("runs", BigInteger, nullable=False),  #: that are told or untold here
-    PrimaryKeyConstraint("envelope", "log", "weather", "light", "vibration", "occlusion"),
+    PrimaryKeyConstraint("envelope", "weather", "light", "vibration", "occlusion", "log"),
     sqlite_with_rowid=False,
 )
 
