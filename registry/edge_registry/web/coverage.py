@@ -39,7 +39,7 @@ _UNTOLD = tuple(UNTOLD.split("/"))
 
 @dataclass(slots=True)
 class Tally:
-    """What is known of a cell: time, limits passed, drifts, and of which robots."""
+    """What is known of a cell: time, limits passed, drifts, and of which robots (each by the number of its first log)."""
 
     ns: int = 0
     breaches: int = 0
@@ -76,7 +76,7 @@ class Seen:
 
     @property
     def robots(self) -> set[str]:
-        """All robots that ran under it."""
+        """All robots that ran under it, as tallies have them."""
         return self.untold.robots.union(*(tally.robots for tally in self.cells.values()))
 
     def along(self, axes: Sequence[str]) -> dict[Key, Tally]:
@@ -116,20 +116,19 @@ class Cell:
 
 def seen_of(tx: Transaction, envelopes: Sequence[str], since_ns: int = 0, robot: str = "") -> dict[str, Seen]:
     """What robots recorded under each of some envelopes, in runs that began at ``since_ns`` or later, by their clocks."""
-    logs = sa.select(t.logs.c.log, t.logs.c.robot)
-    rows = tx.connection.execute(logs.where(t.logs.c.robot == robot) if robot else logs)
-    robots = {str(row.log): row.robot for row in rows}
     c = (_since(since_ns) if since_ns else w.seen).c
+    firsts = sa.select(t.logs.c.robot, sa.func.min(t.logs.c.log).label("number")).group_by(t.logs.c.robot).subquery()
     keys = (c.envelope, *(c[axis] for axis in AXES))
     sums = (sa.func.sum(column) for column in (c.ns, c.breaches, c.drifts, c.runs))
-    query = sa.select(*keys, *sums, sa.func.aggregate_strings(sa.cast(c.log, sa.Text), ","))
+    query = sa.select(*keys, *sums, sa.func.aggregate_strings(sa.cast(firsts.c.number, sa.Text), ","))
+    query = query.join(t.logs, t.logs.c.log == c.log).join(firsts, firsts.c.robot == t.logs.c.robot)
     query = query.where(c.envelope.in_(list(envelopes)), c.runs > 0)
     if robot:
-        query = query.where(c.log.in_([int(log) for log in robots]))
+        query = query.where(t.logs.c.robot == robot)
     found = {envelope: Seen() for envelope in envelopes}
-    for envelope, *cell, ns, breaches, drifts, runs, numbers in tx.connection.execute(query.group_by(*keys)):
+    for envelope, *cell, ns, breaches, drifts, runs, robots in tx.connection.execute(query.group_by(*keys)):
         seen, key = found[envelope], tuple(cell)
-        tally = Tally(int(ns), int(breaches), int(drifts), {robots[log] for log in numbers.split(",")})
+        tally = Tally(int(ns), int(breaches), int(drifts), set(robots.split(",")))
         if key == _UNTOLD:  # every run has one of these
             seen.untold, seen.runs = tally, int(runs)
         else:
