@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from http.client import HTTPConnection
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -36,7 +37,7 @@ class Browser:
         port = next(
             match[1] for line in self._driver.stdout if (match := re.search(r"successfully on port (\d+)", line))
         )
-        self._http = HTTPConnection("127.0.0.1", int(port), timeout=60)
+        self._http = HTTPConnection("127.0.0.1", int(port), timeout=300)  # a machine may stand still
         arguments = [
             "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
             f"--user-data-dir={self._profile.name}", "--no-first-run", "--disable-background-networking",
@@ -56,9 +57,10 @@ class Browser:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._do("DELETE", "")
+        with suppress(OSError, HTTPException, AssertionError):  # after a failure it may not be asked any more
+            self._do("DELETE", "")
         self._http.close()
-        self._driver.terminate()
+        self._driver.terminate()  # and takes its browser along
         self._driver.communicate()
         self._profile.cleanup()
 
