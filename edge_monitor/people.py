@@ -68,6 +68,11 @@ class _KeyModel(_Validity):
     key: Key = Field(description="the line of the .pub file")
 
 
+class _SignInModel(Model):
+    issuer: Text = Field(description="address of the OpenID provider", max_length=200)
+    subject: Text = Field(description="who it says they are: the `sub` of its ID tokens", max_length=255)
+
+
 class _PersonModel(_Validity):
     name: Text = Field(description="what the person is called", max_length=100)
     roles: tuple[Role, ...] = Field(description="what the person may do", min_length=1, max_length=6)
@@ -76,6 +81,7 @@ class _PersonModel(_Validity):
         min_length=1,
         max_length=MAX_KEYS,
     )
+    sign_in: tuple[_SignInModel, ...] = Field((), description="as whom they sign in to a registry", max_length=4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +115,13 @@ class PersonKey(Validity):
 
 @dataclass(frozen=True, slots=True)
 class Person(Validity):
-    """Somebody who may sign."""
+    """Somebody who may sign. ``sign_in``: (issuer, subject) of OpenID providers, as whom they may look into a registry."""
 
     id: str
     name: str
     roles: frozenset[str]
     keys: tuple[PersonKey, ...]
+    sign_in: tuple[tuple[str, str], ...] = ()
 
 
 class Signer(NamedTuple):
@@ -154,6 +161,10 @@ class People:
                 if key.key.name == name and key.key.key_id == key_id:
                     return Signer(person, key)
         return None
+
+    def signing_in(self, issuer: str, subject: str) -> Person | None:
+        """Whom an OpenID provider means; None unless the file says so."""
+        return next((person for person in self.persons.values() if (issuer, subject) in person.sign_in), None)
 
     def key_of(self, person_id: str, public: bytes) -> Signer | None:
         """The person with this key; None unless it is theirs."""
@@ -246,7 +257,8 @@ def loads(data: bytes, *, source: str = "<people>") -> People:
 
 def _person(person_id: str, model: _PersonModel) -> Person:
     keys = tuple(PersonKey(one.key, **_validity(one)) for one in model.keys)
-    return Person(person_id, model.name, frozenset(model.roles), keys, **_validity(model))
+    sign_in = tuple((one.issuer, one.subject) for one in model.sign_in)
+    return Person(person_id, model.name, frozenset(model.roles), keys, sign_in, **_validity(model))
 
 
 def _validity(model: _Validity) -> dict[str, Any]:
@@ -266,10 +278,11 @@ def _findings(model: _PersonModel) -> Iterator[Finding]:
 
 
 def _shared(persons: Mapping[str, Person]) -> Iterator[Finding]:
-    """A key or a name of two persons: then who signed could not be said, or one person could be two."""
+    """A key, a name or a way to sign in of two persons: then who it was could not be said, or one person could be two."""
     keys: dict[bytes, str] = {}
     lines: dict[tuple[str, bytes], str] = {}
     names: dict[str, str] = {}
+    identities: dict[tuple[str, str], str] = {}
     for person in persons.values():
         for i, one in enumerate(person.keys):
             place: Path = ("people", person.id, "keys", i)
@@ -280,6 +293,11 @@ def _shared(persons: Mapping[str, Person]) -> Iterator[Finding]:
                 yield Finding(place, f"has the name and id of another key, of `{lines[line]}`: make a new key")
             keys.setdefault(one.key.public, person.id)
             lines.setdefault(line, person.id)
+        for i, identity in enumerate(person.sign_in):
+            if identity in identities:
+                place = ("people", person.id, "sign_in", i)
+                yield Finding(place, f"also stands with `{identities[identity]}`: each subject is one person")
+            identities.setdefault(identity, person.id)
         name = " ".join(unicodedata.normalize("NFKC", person.name).casefold().split())
         if name in names:
             message = f"is the name of `{names[name]}` too: one person has one entry (name two persons apart)"

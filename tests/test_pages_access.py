@@ -91,7 +91,10 @@ TABLE: dict[tuple[str, str], tuple[set[str], str]] = {
     ("GET", "/api/v1/exceptions/{number}"): (SEES_RECORDS, "/api/v1/exceptions/1"),
 }
 #: What anybody sees who is not signed in.
-OPEN = {("GET", "/sign-in"), ("POST", "/sign-in"), ("GET", "/static/{name}")}
+OPEN = {
+    ("GET", "/sign-in"), ("POST", "/sign-in"), ("GET", "/sign-in/oidc"), ("GET", "/sign-in/oidc/back"),
+    ("GET", "/static/{name}"),
+}  # fmt: skip
 
 
 class Clock:

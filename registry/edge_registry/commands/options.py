@@ -33,3 +33,17 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON d
 HTTP_HELP = "Address of the pages, HOST:PORT; beyond this machine with TLS only."
 TLS_CERT = click.option("--tls-cert", type=FILE, help="Certificate chain for the pages (PEM).")
 TLS_KEY = click.option("--tls-key", type=FILE, help="Its private key (PEM).")
+OIDC_ISSUER = click.option(
+    "--oidc-issuer",
+    metavar="URL",
+    help="OpenID provider through which people sign in too; the people file says who is who.",
+)
+OIDC_CLIENT = click.option("--oidc-client", metavar="ID", help="As what the provider knows this registry.")
+OIDC_SECRET = click.option(
+    "--oidc-secret", type=FILE, help="File with the client's secret, for nobody else to read. Default: a public client."
+)
+URL = click.option(
+    "--url",
+    metavar="URL",
+    help="Where browsers find the pages, to come back from the provider. Default: the address of --http.",
+)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import signal
 import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from .options import DATABASE, FOLDER, HTTP_HELP, PEOPLE, TLS_CERT, TLS_KEY
+from .options import DATABASE, FOLDER, HTTP_HELP, OIDC_CLIENT, OIDC_ISSUER, OIDC_SECRET, PEOPLE, TLS_CERT, TLS_KEY, URL
 
 if TYPE_CHECKING:
     from ..web.serving import Beside
@@ -28,9 +30,14 @@ GARBAGE = 100_000  #: new objects before the collector looks for cycles
 @TLS_CERT
 @TLS_KEY
 @PEOPLE
+@OIDC_ISSUER
+@OIDC_CLIENT
+@OIDC_SECRET
+@URL
 def command(
     folder: Path, database: str | None, name: str, sync: str, enrol: str, http: str | None, tls_cert: Path | None,
-    tls_key: Path | None, people_file: Path | None,
+    tls_key: Path | None, people_file: Path | None, oidc_issuer: str | None, oidc_client: str | None, oidc_secret: Path | None,
+    url: str | None,
 ) -> None:  # fmt: skip
     """Take what enrolled robots have recorded, until stopped. Makes keys and database where they are missing.
 
@@ -42,7 +49,11 @@ def command(
     from ..ingest import Ingest
     from ..server import Addresses, Server
 
-    pages = _pages(folder, database, http, tls_cert, tls_key, people_file)
+    given = {
+        "--database": database, "--tls-cert": tls_cert, "--tls-key": tls_key, "--people": people_file,
+        "--oidc-issuer": oidc_issuer, "--oidc-client": oidc_client, "--oidc-secret": oidc_secret, "--url": url,
+    }  # fmt: skip
+    pages = _pages(folder, http, given)
     house = open_house(folder, database, make=name)
     store = house.store()
     stop = threading.Event()
@@ -74,26 +85,23 @@ def command(
         store.close()
 
 
-def _pages(
-    folder: Path,
-    database: str | None,
-    http: str | None,
-    tls_cert: Path | None,
-    tls_key: Path | None,
-    people: Path | None,
-) -> Beside | None:
-    """The process of the pages, not begun yet. Raises ``ConfigError`` for an address that can't be."""
+def _pages(folder: Path, http: str | None, given: Mapping[str, str | Path | None]) -> Beside | None:
+    """The process of the pages, not begun yet; ``given``: options of 'edge-registry web'. Raises ``ConfigError`` for what can't
+    be."""
     if http is None:
         return None
-    from ..web.serving import Beside, parse_address
+    from ..web.serving import Beside, parse_address, provider
 
-    parse_address(http, tls_cert, tls_key)
+    address = parse_address(http, _path(given["--tls-cert"]), _path(given["--tls-key"]))
+    issuer, client = (None if (one := given[name]) is None else str(one) for name in ("--oidc-issuer", "--oidc-client"))
+    if issuer is not None or client is not None:
+        url = str(given["--url"] or f"{'https' if address.secure else 'http'}://{http.replace(':*', '')}/")
+        provider(issuer, client, _path(given["--oidc-secret"]), url, time.time)
     arguments = ["--dir", str(folder), "--http", http]
-    for option, value in (
-        ("--database", database),
-        ("--tls-cert", tls_cert),
-        ("--tls-key", tls_key),
-        ("--people", people),
-    ):
+    for option, value in given.items():
         arguments += [option, str(value)] if value is not None else []
     return Beside(arguments, lambda words: click.echo(f"edge-registry: {words}", err=True))
+
+
+def _path(value: str | Path | None) -> Path | None:
+    return None if value is None else Path(value)

@@ -1,7 +1,8 @@
 """Who may look at what: tokens, sessions, roles, and the record of who did. Denied unless it says otherwise.
 
-A person signs in with a token that the registry's keeper handed out, and is what the people file says at every request: whoever
-is taken out of it is out at once. Secrets are stored as hashes; a session has a new name at each sign-in, whatever came along.
+A person signs in with a token that the registry's keeper handed out, or through an OpenID provider (`oidc.py`), and is what the
+people file says at every request: whoever is taken out of it is out at once. Secrets are stored as hashes; a session has a new
+name at each sign-in, whatever came along.
 """
 
 from __future__ import annotations
@@ -97,20 +98,22 @@ class Access:
             if row is None or row.withdrawn_s is not None or now >= row.expires_s or self._roles(person) is None:
                 note(tx, now, person or "unknown", "sign-in refused", "", "", address)
                 return None
-            cookie = secrets.token_urlsafe(32)
-            values = {
-                "hash": _hash(cookie),
-                "token": row.id,
-                "person": person,
-                "csrf": secrets.token_urlsafe(24),
-                "made_s": now,
-                "seen_s": now,
-            }
-            over = sa.or_(w.sessions.c.made_s < now - SESSION_S, w.sessions.c.seen_s < now - IDLE_S)
-            tx.connection.execute(sa.delete(w.sessions).where(over))
-            tx.connection.execute(sa.insert(w.sessions).values(**values))
+            cookie = _begin(tx, person, row.id, now)
             tx.connection.execute(sa.update(w.tokens).where(w.tokens.c.id == row.id).values(used_s=now))
             note(tx, now, person, "sign-in", "", "", address)
+        return cookie
+
+    def sign_in_as(self, issuer: str, subject: str, address: str) -> str | None:
+        """A new session for whom an OpenID provider named: what its cookie holds; None unless the people file has them."""
+        now, people = int(self.now()), self.people()
+        person = people.signing_in(issuer, subject) if people is not None else None
+        with self._store.own() as tx:
+            if person is None or self._roles(person.id) is None:
+                note(tx, now, person.id if person else "unknown", "sign-in refused", subject, f"by {issuer}", address)
+                return None
+            cookie = _begin(tx, person.id, 0, now)
+            tx.connection.execute(sa.insert(w.identities).values(session=_hash(cookie), issuer=issuer, subject=subject))
+            note(tx, now, person.id, "sign-in", subject, f"by {issuer}", address)
         return cookie
 
     def bearer(self, header: str) -> Visitor | None:
@@ -205,16 +208,22 @@ class Access:
     def _session(self, digest: bytes) -> tuple[Visitor, int] | None:
         """Whose session it is by its hash, and when its last request was (s); None where it is over."""
         now = int(self.now())
-        query = sa.select(w.sessions, w.tokens.c.withdrawn_s, w.tokens.c.expires_s).join(
-            w.tokens, w.tokens.c.id == w.sessions.c.token
+        query = sa.select(
+            w.sessions, w.tokens.c.withdrawn_s, w.tokens.c.expires_s, w.identities.c.issuer, w.identities.c.subject
         )
+        begun = sa.outerjoin(w.sessions, w.tokens, w.tokens.c.id == w.sessions.c.token)
+        query = query.select_from(begun.outerjoin(w.identities, w.identities.c.session == w.sessions.c.hash))
         with self._store.read() as tx:
             row = tx.connection.execute(query.where(w.sessions.c.hash == digest)).first()
-        if (
-            row is None
-            or row.withdrawn_s is not None
-            or now >= min(row.expires_s, row.made_s + SESSION_S, row.seen_s + IDLE_S)
-        ):
+        if row is None or now >= min(row.made_s + SESSION_S, row.seen_s + IDLE_S):
+            return None
+        if row.token:
+            counts = row.expires_s is not None and row.withdrawn_s is None and now < row.expires_s
+        else:
+            people = self.people()
+            person = people.signing_in(row.issuer, row.subject) if people is not None and row.issuer else None
+            counts = person is not None and person.id == row.person
+        if not counts:
             return None
         found = self._roles(row.person)
         if found is None:
@@ -228,6 +237,19 @@ class Access:
         if found is None or not found.is_valid(int(self.now() * 1e9)):
             return None
         return found.name, found.roles
+
+
+def _begin(tx: Transaction, person: str, token: int, now: int) -> str:
+    """A session under a name that nobody had before; those that are over go."""
+    cookie = secrets.token_urlsafe(32)
+    over = sa.or_(w.sessions.c.made_s < now - SESSION_S, w.sessions.c.seen_s < now - IDLE_S)
+    tx.connection.execute(sa.delete(w.sessions).where(over))
+    tx.connection.execute(sa.delete(w.identities).where(w.identities.c.session.not_in(sa.select(w.sessions.c.hash))))
+    values = {
+        "hash": _hash(cookie), "token": token, "person": person, "csrf": secrets.token_urlsafe(24), "made_s": now, "seen_s": now,
+    }  # fmt: skip
+    tx.connection.execute(sa.insert(w.sessions).values(**values))
+    return cookie
 
 
 def is_same(left: str, right: str) -> bool:

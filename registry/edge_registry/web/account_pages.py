@@ -135,7 +135,15 @@ def local(target: str) -> str:
 def _form(site: Site, asked: Asked, target: str, refused: str, status: int) -> Response:
     secret = new_secret()
     response = site.render(
-        "sign_in.html", asked, None, status, title="Sign in", target=target, refused=refused, secret=secret
+        "sign_in.html",
+        asked,
+        None,
+        status,
+        title="Sign in",
+        target=target,
+        refused=refused,
+        secret=secret,
+        provider=site.oidc.name if site.oidc is not None else "",
     )
     set_cookie(site, response, BEFORE, secret)
     return response

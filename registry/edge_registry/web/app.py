@@ -31,6 +31,7 @@ from ..house import House
 from . import shown
 from .access import Access, Visitor, allowed, is_same
 from .news import News
+from .oidc import Provider
 from .packets import Packets
 from .pages_store import PagesStore
 from .people import PeopleFile
@@ -82,6 +83,7 @@ class Asked:
     form: Mapping[str, str]
     address: str
     now_s: int
+    cookies: Mapping[str, str] = field(default_factory=dict)
 
 
 Handler = Callable[["Site", Asked, Visitor], Response]
@@ -100,7 +102,8 @@ class Page:
 
 @dataclass(slots=True)
 class Site:
-    """Everything pages need. ``secure``: reached by TLS, so that cookies travel no other way."""
+    """Everything pages need. ``secure``: reached by TLS, so that cookies travel no other way. ``oidc``: who else signs people in,
+    None: only tokens do."""
 
     store: PagesStore
     house: House
@@ -108,6 +111,7 @@ class Site:
     access: Access
     packets: Packets
     secure: bool = False
+    oidc: Provider | None = None
     environment: Environment = field(init=False)
     trust: TrustNow = field(init=False)  #: what signatures of the catalogue are worth
     news: News = field(init=False)
@@ -248,7 +252,9 @@ async def _body(request: Request) -> bytes | None:
 def _asked(site: Site, request: Request, form: dict[str, str] | None = None) -> Asked:
     address = request.client.host if request.client is not None else ""
     query = dict(request.query_params)
-    return Asked(request.url.path, request.path_params, query, form or {}, address, int(site.access.now()))
+    return Asked(
+        request.url.path, request.path_params, query, form or {}, address, int(site.access.now()), request.cookies
+    )
 
 
 def _refusal(site: Site, asked: Asked, visitor: Visitor | None, refused: Refused) -> Response:

@@ -8,6 +8,7 @@ from . import coverage_pages as coverage
 from . import fleet_pages as fleet
 from . import interface_pages as programs
 from . import news_pages as news
+from . import oidc_pages as oidc
 from . import record_pages as record
 from . import signal_pages as signals
 from . import tail_pages as tail
@@ -18,6 +19,8 @@ ROUTES = (
     Page("GET", "/", SIGNED_IN, fleet.home),
     Page("GET", "/sign-in", ANYONE, account.sign_in_form),
     Page("POST", "/sign-in", ANYONE, account.sign_in),
+    Page("GET", "/sign-in/oidc", ANYONE, oidc.begin),
+    Page("GET", oidc.BACK, ANYONE, oidc.back),
     Page("POST", "/sign-out", SIGNED_IN, account.sign_out),
     Page("GET", "/static/{name}", ANYONE, account.static),
     Page("GET", "/help", SIGNED_IN, account.show_help),

@@ -17,6 +17,7 @@ from pathlib import Path
 import uvicorn
 
 from edge_monitor.errors import ConfigError
+from edge_monitor.secret_files import open_to_others
 
 from ..blobs import Blobs
 from ..catalogue.opening import PEOPLE_FILE
@@ -27,6 +28,8 @@ from .access import Access
 from .app import Site, application
 from .follower import Follower
 from .news import MOST
+from .oidc import Client, Provider
+from .oidc_pages import BACK
 from .packets import Packets
 from .pages_store import PagesStore
 from .people import PeopleFile
@@ -76,6 +79,26 @@ def site(house: House, people: Path | None, *, secure: bool = False, now: Callab
     file = PeopleFile(people if people is not None else house.folder / PEOPLE_FILE)
     packets = Packets(store, house.folder / "packets", house.receipts, Blobs(house.blobs))
     return Site(store, house, file, Access(store, file, now), packets, secure)
+
+
+def provider(
+    issuer: str | None, client: str | None, secret: Path | None, url: str, now: Callable[[], float]
+) -> Provider:
+    """The OpenID provider that signs people in; ``secret``: a file, ``url``: where browsers find the pages.
+
+    Raises ``ConfigError``.
+    """
+    if issuer is None or client is None:
+        raise ConfigError("signing in through an OpenID provider takes both --oidc-issuer and --oidc-client")
+    words = ""
+    if secret is not None:
+        try:
+            if open_to_others(secret):
+                raise ConfigError(f"{secret}: others may read it; chmod 600 {secret}")
+            words = secret.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{secret}: can't be read ({error})") from None
+    return Provider(Client(issuer, client, f"{url.rstrip('/')}{BACK}", words), now)
 
 
 class Serving:

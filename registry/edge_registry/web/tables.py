@@ -184,11 +184,32 @@ sessions = Table(
     "web_sessions",
     metadata,
     Column("hash", LargeBinary, primary_key=True),
-    Column("token", BigInteger, nullable=False),
+    Column("token", BigInteger, nullable=False),  #: 0: none, but an identity
     Column("person", Text, nullable=False),
     Column("csrf", Text, nullable=False),
     Column("made_s", BigInteger, nullable=False),
     Column("seen_s", BigInteger, nullable=False),
+)
+
+#: Whom an OpenID provider named in sessions that it began.
+identities = Table(
+    "web_identities",
+    metadata,
+    Column("session", LargeBinary, primary_key=True),
+    Column("issuer", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+)
+
+#: Sign-ins that are under way at an OpenID provider, each of one browser; what is used, or too old, is deleted.
+sign_ins = Table(
+    "web_sign_ins",
+    metadata,
+    Column("state", LargeBinary, primary_key=True),  #: hash of it
+    Column("browser", LargeBinary, nullable=False),  #: hash of what its cookie holds
+    Column("nonce", Text, nullable=False),
+    Column("verifier", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("made_s", BigInteger, nullable=False),
 )
 
 #: Who read payloads, and who changed what. Only ever added to.
