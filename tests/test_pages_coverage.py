@@ -207,6 +207,13 @@ def test_pages_lead_from_a_cell_to_the_records_behind_it(there: World) -> None:
     assert "4 min" in untold and "no record" in untold and "rover-1" not in untold
     never = client.get(f"/coverage/{YARD}/cell?weather=light_rain&light=day").text
     assert "declared, never seen" in never and "No run was ever in it" in never
+    mission = client.get(f"/logs/{log}/missions/0").text
+    assert (
+        "clear weather, daylight: 2 h; low visibility, daylight: 10 min; weather unknown, light unknown: 30 s; all of it"
+        in mission
+    )
+    other = client.get(f"/logs/{there.logs['rover-2']}/missions/0").text
+    assert "clear weather, night: 1 min; not told: 4 min" in other
     claim = client.get(f"/claims/{YARD}").text
     assert "light rain, any light" in claim and f'href="/coverage/{YARD}"' in claim
 

@@ -136,6 +136,23 @@ def seen_of(tx: Transaction, envelopes: Sequence[str], since_ns: int = 0, robot:
     return found
 
 
+def conditions_of(tx: Transaction, log: int, first: int, end: int) -> tuple[list[tuple[str, int]], int]:
+    """In which conditions a mission was (its records ``first`` to before ``end``): words and ns, the longest first; and the time
+    that no record tells of."""
+    e = w.exposures.c
+    sums = sa.select(*(e[axis] for axis in AXES), sa.func.sum(e.ns)).where(
+        e.log == log, e.first >= first, e.first < end
+    )
+    times = {tuple(cell): int(ns) for *cell, ns in tx.connection.execute(sums.group_by(*(e[axis] for axis in AXES)))}
+    untold = times.pop(_UNTOLD, 0)
+    known = [place for place in range(len(AXES)) if any(cell[place] != UNKNOWN for cell in times)]
+    told: dict[str, int] = {}
+    for cell, ns in times.items():
+        words = ", ".join(condition(AXES[place], cell[place]) for place in known) or "conditions not known"
+        told[words] = told.get(words, 0) + ns
+    return sorted(((words, ns) for words, ns in told.items() if ns), key=lambda one: -one[1]), untold
+
+
 def _since(since_ns: int) -> sa.Subquery:
     """Rows as in the table of sums, of runs that began at ``since_ns`` or later."""
     e = w.exposures.c

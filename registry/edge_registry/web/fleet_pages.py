@@ -11,6 +11,7 @@ from .answers import MOST_ROWS, cursor, dotted, file, link, named_log, seconds, 
 from .app import Asked, Refused, Site
 from .black_boxes import kept
 from .catalogue_pages import parts, reading, urgency, verified
+from .coverage import conditions_of
 from .downloads import Table
 from .fleet import RobotRow, fleet, losses, robot, totals
 from .lanes import time_line
@@ -18,6 +19,7 @@ from .missions import EPISODES, KINDS, MOST_MARKS, MOST_SPANS, Mission, Span, ep
 from .news_pages import news_of
 from .shown import SEVERITIES, moment, wall
 
+MOST_CONDITIONS = 12  #: of a mission on its page
 MISSION_COLUMNS = (
     "robot", "log", "first record", "records", "envelope", "envelope digest", "model", "monitor", "began (UTC, robot's clock)",
     "observed (s)", "ended", "happened",
@@ -163,6 +165,7 @@ def show_mission(site: Site, asked: Asked, visitor: Visitor) -> Response:
             raise Refused(404, "No mission begins with this record.", "The robot's page lists its missions.")
         found = spans(tx, log.number, one.first)
         told = marks(tx, log.number, one.first, one.end)
+        conditions, untold = conditions_of(tx, log.number, one.first, one.end)
         live = news_of(tx, log) if one.ended == "running" else ""
         boxes = [box for box in kept(tx, site.blobs, one.robot, log.number, one.first) if box.boot == one.boot]
     if wants_file(asked):
@@ -170,7 +173,8 @@ def show_mission(site: Site, asked: Asked, visitor: Visitor) -> Response:
     return site.render(
         "mission.html", asked, visitor, title=one.name(), mission=one, log=log, line=time_line(one, found, begin or 0.0, end),
         spans=found[:MOST_SPANS], marks=told[:MOST_MARKS], more_spans=len(found) > MOST_SPANS, more_marks=len(told) > MOST_MARKS,
-        kinds=KINDS, live=live, boxes=boxes, shows=lambda at: any(box.files and box.covers(at) for box in boxes),
+        kinds=KINDS, live=live, boxes=boxes, shows=lambda at: any(box.files and box.covers(at) for box in boxes), untold=untold,
+        conditions=conditions[:MOST_CONDITIONS], more_conditions=max(0, len(conditions) - MOST_CONDITIONS),
     )  # fmt: skip
 
 
