@@ -68,17 +68,27 @@ def question(tx: Transaction, blobs: Blobs, robot: str, log: int, event: Event) 
         return Question(None, (), None, "the record is of a later version than this registry knows")
     subject = payload.get("subject") if payload else None
     names = (*record.rules, *([subject] if isinstance(subject, str) else []))
-    box, why = about(kept(tx, blobs, robot, log, event.seq), record.boot_id.hex(), record.t_effective)
+    boot = record.boot_id.hex()
+    boxes = kept(tx, blobs, robot, log, event.seq)
+    if not any(
+        box.boot == boot for box in boxes
+    ):  # none covers it, as one is named after what it covers: which were there?
+        boxes = kept(tx, blobs, robot, log, 0, event.seq)
+    box, why = about(boxes, boot, record.t_effective)
     files = envelopes(tx, blobs, robot, record.digests.envelope.hex()) if box is not None else []
     return Question(record, tuple(names), box, why, tuple(files))
 
 
-def kept(tx: Transaction, blobs: Blobs, robot: str, log: int, first: int) -> list[BlackBox]:
-    """Incidents that records from ``first`` on name, in order, with what was delivered of them."""
+def kept(tx: Transaction, blobs: Blobs, robot: str, log: int, first: int, end: int | None = None) -> list[BlackBox]:
+    """Incidents that records from ``first`` on name, in order, and what was delivered; with ``end``, the last few before it."""
     events = sa.join(t.events, w.marks, (t.events.c.log == w.marks.c.log) & (t.events.c.seq == w.marks.c.seq))
     query = sa.select(t.events.c.seq, t.events.c.payload).select_from(events)
     query = query.where(w.marks.c.log == log, w.marks.c.type == "incident.kept", w.marks.c.seq >= first)
-    rows = tx.connection.execute(query.order_by(w.marks.c.seq).limit(MOST_KEPT)).all()
+    if end is None:
+        rows = tx.connection.execute(query.order_by(w.marks.c.seq).limit(MOST_KEPT)).all()
+    else:
+        last = query.where(w.marks.c.seq < end).order_by(w.marks.c.seq.desc()).limit(MOST_FILES)
+        rows = tx.connection.execute(last).all()[::-1]
     found = [
         box for row in rows if row.payload is not None and (box := _named(row.seq, bytes(row.payload))) is not None
     ]
