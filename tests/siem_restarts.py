@@ -30,7 +30,7 @@ SCHEMES = {"syslog": "syslog", "tls": "syslog+tls", "otlp": "otlp"}
 SURE = ("tls", "otlp")  #: transports that promise that nothing is missed (docs/siem.md)
 ROUNDS_OF = (20, 60, 600)  #: records that come in before a kill; a batch has 500
 LINE = 112  #: bytes that the receiver writes down of a record, about
-STUCK_S = 60.0  #: without a further record, nothing more comes
+STUCK_S = 120.0  #: without a further record, nothing more comes
 START = 1_790_000_000 * SECOND
 
 

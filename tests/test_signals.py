@@ -7,7 +7,6 @@ import hashlib
 import html
 import io
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -202,17 +201,15 @@ def bomb(data: bytes) -> bytes:
 def test_a_black_box_that_was_changed_shows_nothing(
     here: Driven, tmp_path: Path, change: Callable[[bytes], bytes], words: str
 ) -> None:
-    """Whatever a robot delivers under the name of what it signed: a sentence, soon, and the pages go on."""
+    """Whatever a robot delivers under the name of what it signed: a sentence, and the pages go on."""
     data = change(here.incidents[2].read_bytes())
     path = tmp_path / here.incidents[2].name
     path.write_bytes(data)
     digest = deliver(here.world, "robot", "incident", path)
     try:
-        begun = time.monotonic()
         found = asked(here, here.record("gate.no_go", 5))
         assert words in found["failure"] and found["signals"] == [], found["failure"]
         assert str(tmp_path) not in found["failure"] and str(here.world.folder) not in found["failure"]
-        assert time.monotonic() - begun < signals.TIMEOUT_S
         page = here.world.client("assurance").get(here.page(here.record("gate.no_go", 5))).text
         assert words in html.unescape(page)
     finally:

@@ -22,7 +22,7 @@ from edge_monitor.journal.records import Record
 from .black_boxes import BlackBox
 
 LARGEST = 128 << 20  #: bytes of a black box of which something is drawn
-TIMEOUT_S = 60.0  #: of one, beside what it allows itself of the processor
+TIMEOUT_S = 120.0  #: of one, beside what it allows itself of the processor: a machine may stand still for a minute
 AT_ONCE = 2  #: processes; who comes then waits
 PATIENCE_S = 30.0
 KEPT = 64  #: answers
