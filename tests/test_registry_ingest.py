@@ -143,6 +143,36 @@ def test_a_type_that_no_database_keeps_is_refused_and_the_database_not_failed(
     assert isinstance(answer, wire.Refused) and answer.code == "malformed" and "NUL" in answer.words
 
 
+def test_a_turn_that_fails_midway_leaves_nothing_behind(link: Link) -> None:
+    """Events that were on their way to the database when the turn failed are gone, and the next turn takes them."""
+    link.hello()
+    load = link.outbox.load(0)
+    assert load is not None
+    batch = wire.Batch(link.session, 0, load.end, load.data, load.checkpoint)
+    with pytest.raises(ZeroDivisionError), link.store.begin() as tx:
+        link.ingest.take(tx, link.robot, link.log_id, link.ingest.opened(tx, [batch]), [])
+        _ = 1 // 0
+    with link.store.read() as tx:
+        log = tx.log(link.log_id, link.robot)
+        assert log is not None and log.size == 0 and list(tx.events(log.number, 0, 9)) == []
+    assert isinstance(link.sync(), wire.Receipt)
+
+
+def test_batches_that_are_passed_over_do_not_shift_those_behind(link: Link) -> None:
+    """Whichever of a turn's batches are asked for, in their order, each gives its own rows."""
+    link.hello()
+    loads = [link.outbox.load(first, 1) for first in range(0, 70, 7)]
+    messages = [
+        wire.Batch(link.session, one.first, one.end - one.first, one.data, "") for one in loads if one is not None
+    ]
+    assert len(messages) == 10
+    with link.store.begin() as tx:
+        opened = link.ingest.opened(tx, messages)
+        for place in (0, 3, 4, 8, 9):
+            message, rows = opened[place]
+            assert rows().block.sequences == range(message.first, message.first + message.count)
+
+
 def test_what_comes_again_gets_the_same_receipt_and_changes_nothing(link: Link) -> None:
     """A resent batch is receipted again, one out of order is answered with where to go on."""
     link.hello()

@@ -7,12 +7,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from ..errors import VerificationError
 from ..journal.merkle import inclusion_proof
 from ..journal.reader import Reader, certificate_of
-from ..journal.records import Severity, decode_record
+from ..journal.records import VERSION, Severity, decode_record
 from .packing import MAX_UNPACKED, Stored, pack
 from .wire import MAX_BATCH, MAX_RECORDS
+
+LOOK = 1024  #: records that are looked at together, from the newest back
+
+
+class _Head(msgspec.Struct, frozen=True, array_like=True):
+    """The beginning of a record, as far as it is wanted; fields behind it are passed over."""
+
+    version: int
+    log_id: bytes
+    sequence: int
+    type: str
+    severity: int
+
+
+_head = msgspec.msgpack.Decoder(_Head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +108,14 @@ class Outbox:
 
     def critical(self, first: int, end: int, most: int) -> list[int]:
         """Sequences of the critical records from ``first`` to before ``end``: the newest ``most`` of them, oldest first."""
+        found: list[int] = []
         with Reader(self.path) as reader:
-            found = [row.seq for row in reader.rows(first, end) if _severity(row.record) <= Severity.CRITICAL]
-            return found[-most:]
+            while end > first and len(found) < most:
+                start = max(first, end - LOOK)
+                rows = reader.rows(start, end)
+                found[:0] = [row.seq for row in rows if _severity(row.record) <= Severity.CRITICAL]
+                end = start
+        return found[-most:] if most else []
 
     def proven(self, sequence: int) -> Proven:
         """A record with its proof under the newest checkpoint."""
@@ -120,7 +142,9 @@ class Outbox:
 
 
 def _severity(record: bytes) -> int:
+    """What a record says of it; one of a later version is taken in its turn, like what matters least."""
     try:
-        return decode_record(record).severity
-    except VerificationError:
-        return Severity.NEGLIGIBLE  # of a later version: it travels in its turn
+        head = _head.decode(record)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Severity.NEGLIGIBLE
+    return head.severity if head.version == VERSION else Severity.NEGLIGIBLE

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from typing import NamedTuple
 
 import msgspec
@@ -32,6 +34,7 @@ from .own_log import append_receipts
 from .store import Log, Robot, Transaction
 
 CREDIT = 1 << 20  #: bytes that a device may send ahead of its receipts: some ten batches of small events
+AHEAD = 2  #: batches that are unpacked before their turn
 _VERSION = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 
@@ -104,20 +107,21 @@ class Ingest:
     ) -> list[wire.Downlink]:
         """Batches of one log in the order in which they came; one receipt covers all that were taken."""
         given: list[Given] = []
-        answers = self.take(tx, robot, log_id, messages, given)
+        answers = self.take(tx, robot, log_id, self.opened(tx, messages), given)
         self.log_receipts(tx, given)
         return answers
 
     def take(
-        self, tx: Transaction, robot: Robot, log_id: bytes, messages: Sequence[wire.Batch], given: list[Given]
+        self, tx: Transaction, robot: Robot, log_id: bytes, messages: Iterable[Opened], given: list[Given]
     ) -> list[wire.Downlink]:
-        """As ``batches``, and adds the receipts to ``given``: the caller has them logged in the same transaction, at its end."""
+        """As ``batches``, of what ``opened`` answered, and adds the receipts to ``given``: the caller has them logged in the same
+        transaction, at its end."""
         log = tx.log(log_id, robot, lock=True)
         if log is None:
             return [_refused("malformed", "a batch before its hello")]
         before = len(given)
         ended: list[wire.Downlink] = []
-        for message, rows in self._opened(tx, messages):
+        for message, rows in messages:
             ended, log = self._batch(tx, robot, log, message, rows, given)
             if ended:
                 break
@@ -149,7 +153,7 @@ class Ingest:
         log = tx.log(log_id, robot, lock=True) or tx.new_log(log_id, robot, hello.origin, hello.boot)
         log = self._restored(tx, log, hello.receipt)
         given: list[Given] = []
-        for message, rows in self._opened(tx, messages):
+        for message, rows in self.opened(tx, messages):
             own = msgspec.structs.replace(message, session=log.session)
             answers, log = self._batch(tx, robot, log, own, rows, given)
             for answer in answers:
@@ -192,22 +196,22 @@ class Ingest:
         tx.keep_alert(log, message.sequence, row, checkpoint.size, path, message.checkpoint, self._now())
         return [wire.AlertKept(message.sequence)]
 
-    def _opened(
-        self, tx: Transaction, messages: Iterable[wire.Batch]
-    ) -> Iterator[tuple[wire.Batch, Callable[[], _Rows]]]:
-        """Each batch, and what gives its rows. Where the database is another process, a thread unpacks and hashes a batch while
-        it takes the one before; SQLite works in this one, and two would only wait for each other."""
+    def opened(self, tx: Transaction, messages: Sequence[wire.Batch]) -> list[Opened]:
+        """Each batch, and what gives its rows, to be asked in this order. Where the database is another process, a thread unpacks
+        and hashes what comes next; SQLite works in this one, and two would only wait for each other."""
         if tx.is_sqlite:
-            yield from ((message, partial(_unpacked, message)) for message in messages)
-            return
-        before: tuple[wire.Batch, Callable[[], _Rows]] | None = None
-        for message in messages:
-            rows = self._pool.submit(_unpacked, message).result
-            if before is not None:
-                yield before
-            before = message, rows
-        if before is not None:
-            yield before
+            return [(message, partial(_unpacked, message)) for message in messages]
+        waiting, futures = iter(messages), deque[tuple[int, Future[_Rows]]]()
+        begun = count()
+
+        def rows(place: int) -> _Rows:
+            while not futures or futures[-1][0] < min(place + AHEAD, len(messages) - 1):
+                futures.append((next(begun), self._pool.submit(_unpacked, next(waiting))))
+            while futures[0][0] < place:
+                futures.popleft()  # of a log that is not taken any further
+            return futures.popleft()[1].result()
+
+        return [(message, partial(rows, place)) for place, message in enumerate(messages)]
 
     def _batch(
         self,
@@ -331,6 +335,9 @@ class _Rows(NamedTuple):
 
     block: Block
     leaves: list[bytes]
+
+
+Opened = tuple[wire.Batch, Callable[[], _Rows]]
 
 
 def _unpacked(message: wire.Batch) -> _Rows:

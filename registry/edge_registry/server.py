@@ -234,14 +234,12 @@ class Server:
     def _answers(self, tx: Transaction, turn: _Turn) -> Iterable[tuple[bytes, wire.Downlink]]:
         """Everything but batches in its place; the batches of a peer together at its last."""
         batches: dict[bytes, list[wire.Batch]] = {}
-        known: dict[str, Robot | None] = {}
+        known = tx.robots({peer.robot for _, peer, _ in turn.items})
         given: list[Given] = []
         told: set[bytes] = set()  # whom this turn tells of a bundle
         tx.lock_logs({peer.log_id for _, peer, _ in turn.items} | _greeted(turn))
         for address, peer, message in turn.items:
-            if peer.robot not in known:
-                known[peer.robot] = tx.robot(peer.robot)
-            robot = known[peer.robot]
+            robot = known.get(peer.robot)
             if robot is None:
                 yield address, wire.Refused("unknown", "this device is not enrolled")
             elif isinstance(message, wire.Batch):
@@ -253,12 +251,12 @@ class Server:
                     for bundle in self._newer(tx, peer):
                         told.add(address)
                         yield address, bundle
+        opened = iter(self._ingest.opened(tx, [one for waiting in batches.values() for one in waiting]))
         for address, waiting in batches.items():
             peer = self._peers[address]
-            robot = known[peer.robot]
-            assert robot is not None
             self.counts.batches += len(waiting)
-            for answer in self._ingest.take(tx, robot, peer.log_id, waiting, given):
+            own = list(islice(opened, len(waiting)))
+            for answer in self._ingest.take(tx, known[peer.robot], peer.log_id, own, given):
                 yield address, answer
         self._ingest.log_receipts(tx, given)
 

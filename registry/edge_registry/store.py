@@ -26,6 +26,7 @@ from edge_monitor.sync.packing import Block, Stored
 
 from . import tables as t
 from .catalogue import tables as _catalogue_tables  # noqa: F401  (made with the others)
+from .copying import Additions
 from .siem import tables as _siem_tables  # noqa: F401
 from .subtrees import Subtrees
 
@@ -148,10 +149,13 @@ class Store:
                 connection.exec_driver_sql("begin immediate")
             elif derived:
                 connection.exec_driver_sql("set local synchronous_commit = off")
+            tx = Transaction(connection)
             try:
-                yield Transaction(connection)
+                yield tx
+                tx.settle()
                 connection.commit()
             except BaseException:
+                tx.abandon()
                 connection.rollback()
                 raise
 
@@ -172,12 +176,40 @@ class Transaction:
     """What can be done within a transaction."""
 
     def __init__(self, connection: Connection) -> None:
-        self.connection = connection
+        self._connection = connection
+        self._additions: Additions | None = None
+        self._locked: dict[
+            bytes, Any
+        ] = {}  # rows of logs as they were locked, until the first who changes one takes it
+
+    @property
+    def connection(self) -> Connection:
+        """To the database, with all in it that was added so far."""
+        self.settle()
+        return self._connection
 
     @property
     def is_sqlite(self) -> bool:
         """Whether the database is a file that this process works on itself."""
-        return self.connection.dialect.name == "sqlite"
+        return self._connection.dialect.name == "sqlite"
+
+    def settle(self) -> None:
+        """Have the database take what was added and is on its way."""
+        additions, self._additions = self._additions, None
+        if additions is None:
+            return
+        with self._errors("copy events"):
+            additions.end()
+        self._many(t.tiles, additions.tiles)
+        self._many(t.receipts, additions.receipts)
+        update = sa.update(t.logs).where(t.logs.c.log == sa.bindparam("number"))
+        rows = [{"number": number, **head} for number, head in additions.heads.items()]
+        self._connection.execute(update, rows)
+
+    def abandon(self) -> None:
+        """Let go of what is on its way: all of the transaction is to be undone."""
+        if self._additions is not None:
+            self._additions.abandon()
 
     def robot_of_curve(self, curve: str) -> Robot | None:
         """The robot whose CURVE key this is."""
@@ -186,6 +218,11 @@ class Transaction:
     def robot(self, robot: str) -> Robot | None:
         """The robot of this name."""
         return self._robot(t.robots.c.id == robot)
+
+    def robots(self, names: Collection[str]) -> dict[str, Robot]:
+        """Those of these names that are enrolled."""
+        rows = self.connection.execute(sa.select(t.robots).where(t.robots.c.id.in_(names)))
+        return {row.id: _robot(row) for row in rows}
 
     def enrol(self, robot: str, identity: VerifierKey, curve: str, now_ns: int) -> None:
         """Add a robot, or give one that was known new keys."""
@@ -222,12 +259,14 @@ class Transaction:
 
     def _robot(self, where: sa.ColumnElement[bool]) -> Robot | None:
         row = self.connection.execute(sa.select(t.robots).where(where)).first()
-        return Robot(row.id, parse_verifier_key(row.identity), row.curve, row.state) if row else None
+        return _robot(row) if row else None
 
     def log(self, log_id: bytes, robot: Robot, *, lock: bool = False) -> Log | None:
         """A robot's log; ``lock``: nobody else changes it before this transaction ends."""
-        query = sa.select(t.logs).where(t.logs.c.log_id == log_id)
-        row = self.connection.execute(query.with_for_update() if lock else query).first()
+        row = self._locked.pop(log_id, None) if lock else self._locked.get(log_id)
+        if row is None:
+            query = sa.select(t.logs).where(t.logs.c.log_id == log_id)
+            row = self.connection.execute(query.with_for_update() if lock else query).first()
         if row is None:
             return None
         key = parse_verifier_key(row.epoch_key) if row.epoch_key else None
@@ -241,8 +280,8 @@ class Transaction:
     def lock_logs(self, log_ids: Collection[bytes]) -> None:
         """Hold several logs until the transaction ends: everybody takes them in one order, so that nobody waits in a circle."""
         if not self.is_sqlite and len(log_ids) > 1:
-            query = sa.select(t.logs.c.log).where(t.logs.c.log_id.in_(log_ids)).order_by(t.logs.c.log_id)
-            self.connection.execute(query.with_for_update()).all()
+            query = sa.select(t.logs).where(t.logs.c.log_id.in_(log_ids)).order_by(t.logs.c.log_id)
+            self._locked = {bytes(row.log_id): row for row in self.connection.execute(query.with_for_update())}
 
     def new_log(self, log_id: bytes, robot: Robot, origin: str, boot: bytes) -> Log:
         """A log that begins now, in its first session."""
@@ -304,17 +343,30 @@ class Transaction:
     ) -> None:
         """Add rows, the cached subtrees that they completed and the receipt over them; ``log`` is as it is afterwards."""
         number, count = log.number, len(block)
-        rows = zip(
-            repeat(number, count), range(log.size - count, log.size), block.types, block.severities, block.effective,
-            block.decided, block.walls, block.records, block.salts, block.payloads,
-            strict=True,
-        )  # fmt: skip
-        self._many(t.events, rows)
-        if tiles:
-            self._many(t.tiles, [(number, *tile) for tile in tiles])
-        self._many(t.receipts, [(number, log.size, receipt_s, receipt)])
-        head = _head(log.tree, log.chain)
-        self._update(log, **head, receipt=receipt, receipt_s=receipt_s, seen_s=receipt_s)
+        first = log.size - count
+        head = {**_head(log.tree, log.chain), "receipt": receipt, "receipt_s": receipt_s, "seen_s": receipt_s}
+        given = [(number, *tile) for tile in tiles], (number, log.size, receipt_s, receipt)
+        if self.is_sqlite:
+            rows = zip(
+                repeat(number, count), range(first, log.size), block.types, block.severities, block.effective, block.decided,
+                block.walls, block.records, block.salts, block.payloads,
+                strict=True,
+            )  # fmt: skip
+            self._many(t.events, rows)
+            self._many(t.tiles, given[0])
+            self._many(t.receipts, [given[1]])
+            self._update(log, **head)
+            return
+        if self._additions is None:
+            cursor: Any = self._connection.connection.cursor()
+            self._additions = Additions(cursor)
+        with self._errors("copy events"):
+            self._additions.events(number, first, block)
+        self._additions.tiles += given[0]
+        self._additions.receipts.append(given[1])
+        self._additions.heads[number] = head
+        if self._additions.is_full:
+            self.settle()
 
     def touch(self, log: Log, now_s: int) -> None:
         """The device gave a sign of life."""
@@ -358,19 +410,30 @@ class Transaction:
 
     def _many(self, table: sa.Table, rows: Iterable[tuple[Any, ...]]) -> None:
         """Insert rows whose values are in the order of the table's columns, past SQLAlchemy's own work for each."""
+        values = list(rows)
+        if not values:
+            return
         if self.is_sqlite:
             marks = ", ".join("?" * len(table.c))
-            self.connection.exec_driver_sql(f"insert into {table.name} values ({marks})", list(rows))
+            self._connection.exec_driver_sql(f"insert into {table.name} values ({marks})", values)
             return
-        cursor = self.connection.connection.cursor()
         statement = f"copy {table.name} from stdin (format binary)"
+        with self._errors(statement), self._connection.connection.cursor().copy(statement) as copy:
+            copy.set_types([_postgres_type(column) for column in table.c])
+            for row in values:
+                copy.write_row(row)
+
+    @contextmanager
+    def _errors(self, statement: str) -> Iterator[None]:
+        """Raise psycopg's errors as SQLAlchemy's."""
         try:
-            with cursor.copy(statement) as copy:
-                copy.set_types([_postgres_type(column) for column in table.c])
-                for row in rows:
-                    copy.write_row(row)
-        except self.connection.dialect.loaded_dbapi.Error as error:
+            yield
+        except self._connection.dialect.loaded_dbapi.Error as error:
             raise sa.exc.OperationalError(statement, None, error) from error
+
+
+def _robot(row: Any) -> Robot:
+    return Robot(row.id, parse_verifier_key(row.identity), row.curve, row.state)
 
 
 def _postgres_type(column: sa.Column[Any]) -> str:
