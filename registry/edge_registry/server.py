@@ -234,10 +234,10 @@ class Server:
     def _answers(self, tx: Transaction, turn: _Turn) -> Iterable[tuple[bytes, wire.Downlink]]:
         """Everything but batches in its place; the batches of a peer together at its last."""
         batches: dict[bytes, list[wire.Batch]] = {}
-        known = tx.robots({peer.robot for _, peer, _ in turn.items})
         given: list[Given] = []
         told: set[bytes] = set()  # whom this turn tells of a bundle
         tx.lock_logs({peer.log_id for _, peer, _ in turn.items} | _greeted(turn))
+        known = tx.robots({peer.robot for _, peer, _ in turn.items})
         for address, peer, message in turn.items:
             robot = known.get(peer.robot)
             if robot is None:

@@ -178,9 +178,7 @@ class Transaction:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._additions: Additions | None = None
-        self._locked: dict[
-            bytes, Any
-        ] = {}  # rows of logs as they were locked, until the first who changes one takes it
+        self._locked: dict[bytes, Any] = {}  # rows of logs, as they were locked, until somebody changes them
 
     @property
     def connection(self) -> Connection:
