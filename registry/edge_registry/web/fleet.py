@@ -191,19 +191,20 @@ def _standings(tx: Transaction, where: sa.ColumnElement[bool]) -> dict[str, list
         "log", "log_id", "robot", "origin", "size", "state", "seen_s", "receipt_s", "valid_size", "recovery",
     )]  # fmt: skip
     told = [c for c in w.logs.c if c.name not in ("log", "state")]
+    # For each log from its place in the index: what it has left behind, thousands of them, is not looked at.
+    place = (t.alerts.c.log == t.logs.c.log, t.alerts.c.seq >= t.logs.c.size, t.alerts.c.reconciled == 0)
+    ahead = sa.select(sa.func.count()).select_from(t.alerts).where(*place).correlate(t.logs).scalar_subquery()
     rows = tx.connection.execute(
-        sa.select(*own, *told).select_from(joined).where(where).order_by(t.logs.c.seen_s.desc())
+        sa.select(*own, *told, ahead.label("ahead")).select_from(joined).where(where).order_by(t.logs.c.seen_s.desc())
     ).all()
     numbers = [row.log for row in rows]
     lost: dict[int, list[tuple[int, int]]] = {}
     query = sa.select(t.losses.c.log, t.losses.c.first, t.losses.c.end).where(t.losses.c.log.in_(numbers))
     for log, first, end in tx.connection.execute(query.order_by(t.losses.c.log, t.losses.c.first).limit(1000)):
         lost.setdefault(log, []).append((first, end))
-    undecided = sa.select(t.conflicts.c.log).where(t.conflicts.c.log.in_(numbers), t.conflicts.c.resolved_s.is_(None))
-    conflicts = _counts(tx, undecided)
-    # Joined by its place in the index: what a log has left behind, thousands of them, is not looked at.
-    place = sa.and_(t.alerts.c.log == t.logs.c.log, t.alerts.c.seq >= t.logs.c.size, t.alerts.c.reconciled == 0)
-    alerts = _counts(tx, sa.select(t.alerts.c.log).join(t.logs, place).where(t.logs.c.log.in_(numbers)))
+    query = sa.select(t.conflicts.c.log, sa.func.count()).where(t.conflicts.c.log.in_(numbers))
+    query = query.where(t.conflicts.c.resolved_s.is_(None)).group_by(t.conflicts.c.log)
+    conflicts = {row[0]: row[1] for row in tx.connection.execute(query)}
     found: dict[str, list[Standing]] = {}
     for row in rows:
         read = row.read is not None
@@ -212,12 +213,6 @@ def _standings(tx: Transaction, where: sa.ColumnElement[bool]) -> dict[str, list
             row.valid_size, bool(row.recovery), row.mission if read else -1, row.decision or "", row.mode or "",
             row.envelope or "", row.envelope_name or "", row.model or "", row.monitor or "", row.wall_ns if read else -1,
             row.open or 0, json.loads(row.gaps) if read else {}, lost.get(row.log, []), conflicts.get(row.log, 0),
-            alerts.get(row.log, 0),
+            row.ahead,
         ))  # fmt: skip
     return found
-
-
-def _counts(tx: Transaction, rows: sa.Select[tuple[int]]) -> dict[int, int]:
-    """How many there are of each log; ``rows`` are the logs' numbers."""
-    (log,) = rows.selected_columns
-    return {row[0]: row[1] for row in tx.connection.execute(rows.add_columns(sa.func.count()).group_by(log))}
