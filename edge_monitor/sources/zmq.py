@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import cast
 
 import zmq
 
@@ -21,15 +19,14 @@ from edge_monitor.errors import ConfigError
 from .batches import BatchBuilder
 from .curve import PUBLISH, Curve, Gatekeeper, Refusal
 from .frames import STAMPED, FrameError, Streams, stamp_of
+from .gathering import FRAMES, TURN, Gatherer
 from .links import Endpoint, Link
 from .topics import Counts, Limits, Status, Topic
 from .wanted import Wanted
 
 __all__ = ["Curve", "Endpoint", "Limits", "Status", "ZmqSource"]
 
-TURN = 64  #: messages of one socket before the next one has its turn
 CARE = 10_000_000  #: ns between looks at the health of topics
-FRAMES = 4  #: the most that a message has
 
 
 class ZmqSource:
@@ -65,6 +62,7 @@ class ZmqSource:
         self._beside = {start + name: take for name, take in takers.items() for start in (b"", b"/")}
         self._streams = Streams(limits)
         self._batch = BatchBuilder()
+        self._gatherer = Gatherer()
         self._status: list[Status] = []
         self._damage: list[Damage] = []
         self.strangers: dict[
@@ -178,6 +176,7 @@ class ZmqSource:
         """Close all sockets."""
         for link in self._links:
             link.close()
+        self._gatherer.close()
         if self._keeper is not None:
             self._keeper.close()
         self._context.destroy(linger=0)
@@ -198,39 +197,21 @@ class ZmqSource:
 
     def _receive(self, link: Link, most: int, size: int) -> int:
         """Take messages out of a socket, until about ``most`` were looked at or the batch is above ``size``; how many."""
-        count = 0
-        # As frames, which know whether more follow: asking the socket costs as much as receiving.
-        receive = cast("Callable[[], zmq.Frame]", partial(link.socket.recv, zmq.NOBLOCK, False))
-        while count < most and self._batch.size <= size:
-            try:
-                frame = receive()
-            except zmq.Again:
-                break
-            count += 1
-            more = frame.more
-            if link.skipping:
-                link.skipping = more
-                continue
-            frames, extra = [frame], 0
-            while more and extra < TURN:  # a message comes whole or not at all
-                frame = receive()
-                more = frame.more
-                if len(frames) < FRAMES:
-                    frames.append(frame)
-                else:
-                    extra += 1
-            link.skipping = more  # a message of very many frames is left over several drains
-            count += extra
-            self._take(frames, extra)
+        room = size - self._batch.size
+        rows, count, link.skipping = self._gatherer.take(link.socket.underlying, most, room, skipping=link.skipping)
+        for row in rows:
+            self._take(row)
         return count
 
-    def _take(self, frames: list[zmq.Frame], extra: int) -> None:
-        name = frames[0].bytes
+    def _take(self, row: Sequence[int]) -> None:
+        view = self._gatherer.view
+        frames, extra, at, length, meta_at, meta_length, payload_at, payload_length, mark_at, mark_length = row
+        name = view[at : at + length].tobytes()
         topic = self._topics.get(name)
         if topic is None:
             take = self._beside.get(name)
-            if take is not None and len(frames) >= 3:
-                take(frames[2].bytes)
+            if take is not None and frames >= 3:
+                take(view[payload_at : payload_at + payload_length].tobytes())
             else:
                 self._stranger(name)
             return
@@ -238,12 +219,12 @@ class ZmqSource:
         if not topic.heard:
             self._tell(topic.appear())
         try:
-            if extra or len(frames) < 3:
-                raise FrameError(f"a message has {len(frames) + extra} frames, not 3 or 4")
-            meta = frames[1].bytes
+            if extra or frames < 3:
+                raise FrameError(f"a message has {frames + extra} frames, not 3 or 4")
+            meta = view[meta_at : meta_at + meta_length].tobytes()
             stream = self._streams.find(name, meta) or self._streams.open(topic, name, meta)
-            mark = frames[3].bytes if len(frames) == FRAMES else b""
-            lost = stream.count(mark) if len(frames) == FRAMES else 0
+            mark = view[mark_at : mark_at + mark_length].tobytes() if frames == FRAMES else b""
+            lost = stream.count(mark) if frames == FRAMES else 0
             if lost:
                 topic.counts.gaps += lost
                 self._tell(topic.fault(t, Cause.OVERFLOW, f"{lost} messages were lost before they came here", lost))
@@ -252,9 +233,8 @@ class ZmqSource:
                 message = f"more than {self.limits.rate:g} messages a second: held back until it keeps to that"
                 self._tell(topic.fault(t, Cause.OVERFLOW, message, 1, hold=True))
                 return
-            payload = frames[2].buffer
-            if len(payload) > self.limits.frame_bytes:
-                message = f"a payload of {len(payload)} bytes, more than {self.limits.frame_bytes}"
+            if payload_length > self.limits.frame_bytes:
+                message = f"a payload of {payload_length} bytes, more than {self.limits.frame_bytes}"
                 raise FrameError(message, Cause.OVERFLOW)
             if stream.channel < 0:
                 message = f"its type {stream.meta.t!r} is not known: send its definition in the meta, as `d`"
@@ -271,6 +251,7 @@ class ZmqSource:
             topic.miss()
             return
         topic.counts.taken += 1
+        payload = view[payload_at : payload_at + payload_length]
         self._batch.add(t, stream.channel, payload, stamp_of(mark) if stream.stamped else b"")
 
     def _stranger(self, raw: bytes) -> None:
