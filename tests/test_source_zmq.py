@@ -233,7 +233,7 @@ def test_mistakes_in_the_configuration_are_said_in_one_line() -> None:
 
 
 def test_memory_stays_flat_over_many_drains(tmp_path: Path) -> None:
-    """60,000 messages through one source: buffers are used again."""
+    """120,000 messages through one source: buffers are used again."""
     program = textwrap.dedent(
         """
         import msgpack, zmq
@@ -244,13 +244,14 @@ def test_memory_stays_flat_over_many_drains(tmp_path: Path) -> None:
         socket.connect("ipc://in")
         meta, payload = msgpack.packb({"e": "msgpack"}), msgpack.packb({"x": 1.0, "y": b"y" * 200})
         taken, levels = 0, []
-        for turn in range(60):
+        for turn in range(120):
             for _ in range(1000):
                 socket.send_multipart([b"/t", meta, payload])
             while source.counts["/t"].taken < 1000 * (turn + 1):
                 source.drain()
             levels.append(rss())
-        assert min(levels[40:]) - min(levels[10:30]) < 4 << 20, levels  # what is in flight comes and goes; kept, it would be 6 MB
+        # What is in flight comes and goes, some 6 MB of it; what were kept would be 14 MB between those two times.
+        assert min(levels[90:]) - max(levels[10:30]) < 4 << 20, levels
         """
     )
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
