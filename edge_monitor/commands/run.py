@@ -113,7 +113,7 @@ class GraphNode(Protocol):
 @click.option(
     "--turn", type=click.FloatRange(0.5, 10), metavar="MS",
     help="What comes within so long is decided together, 0.5 to 10 ms: longer is cheaper, and decisions are as much later. "
-    "By default 10 with dds, where messages are stamped when they come, and 0.7 else.",
+    "By default 10 with dds, where messages are stamped when they come, and 0.5 else.",
 )  # fmt: skip
 @click.option("--curve-key", type=FILE, help="This monitor's CURVE key, from 'edge-monitor keys curve'; with --peers.")
 @click.option("--peers", type=FILE, help="The list of CURVE keys that may connect, and of what is connected to.")

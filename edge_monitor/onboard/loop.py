@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .courier import Courier
 
 #: A turn begins so long after the last one at the earliest: what comes in between is decided together.
-TURN_NS = 700_000
+TURN_NS = 500_000
 #: the same with a ROS 2 graph, whose messages are stamped when they come: a turn for each costs far more than taking it,
 GRAPH_TURN_NS = 10_000_000
 #: and, messages or not, so long after it at the latest (SEMANTICS §1).
