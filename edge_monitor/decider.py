@@ -128,7 +128,7 @@ class Decider:
         return self._told(self._begin(int(items[0]["t"])) + self._run(items))
 
     def step(self, items: np.ndarray, t: int) -> list[Event]:
-        """``take(items)``, then ``until(t)``; costs less where nothing is late and no heartbeat is due on the way."""
+        """``take`` of items ((n,) SAMPLE), then ``until(t)`` (ns); costs less where nothing is late and no heartbeat is due."""
         if len(items) and self.started and t <= self._beat:
             earliest, latest = _span(items["t"])
             if self.now <= earliest and latest <= t:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import select
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +117,22 @@ def test_eight_message_types_are_read_as_they_were_written(world: World) -> None
         assert listener.values[type_name] == [expected]
     assert {channel.type for channel in listener.channels} == set(MESSAGES)
     assert listener.source.lost == 0 and not any(cause for _, cause, _ in listener.said)
+
+
+def test_a_poller_sleeps_once_what_came_is_taken(world: World) -> None:
+    """Each message wakes a poller, and after a few drains nothing does until the next one comes."""
+    send = world.publisher.open("/x")
+    listener = world.listen(number())
+    listener.until(lambda: listener.matched("/x"))
+    poller = select.poll()
+    poller.register(listener.source.sockets[0], select.POLLIN)
+    for value in range(3):
+        for _ in range(3):
+            listener.source.drain()
+        assert not poller.poll(0)
+        send(floats(value))
+        assert poller.poll(2000)
+        assert listener.source.drain()
 
 
 def test_ten_thousand_a_second_without_loss(world: World) -> None:

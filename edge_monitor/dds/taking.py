@@ -123,9 +123,8 @@ class Takings:
             )  # fmt: skip
             if size <= len(self._data):
                 break
-            data = np.empty(
-                max(2 * len(self._data), size), np.uint8
-            )  # arrays of earlier batches may look at the old one
+            # Another one, since arrays of earlier batches may still look at the old.
+            data = np.empty(max(2 * len(self._data), size), np.uint8)
             data[: self.size] = self._data[: self.size]
             self._data, self._place = data, data.ctypes.data
         self.size = size

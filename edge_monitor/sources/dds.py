@@ -158,6 +158,7 @@ class DdsSource:
         self._limits = limits
         self._definitions = definitions or Definitions()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._unread = self._stale = False  # it may be rung; and nobody has rung since that was not heard
         self._takings: Bucket = takings or Takings(limits.frame_bytes)
         self._subscriptions = {one.topic: Subscription(one, limits) for one in wanted}
         self._by_name = {dds_topic(n): s for n, s in self._subscriptions.items() if is_topic(n)}
@@ -190,18 +191,24 @@ class DdsSource:
         now = self._tick()
         if now - self._cared >= CARE:
             self._care(now)
-            with suppress(BlockingIOError):  # until then a poller finds it rung once too often: reading costs more
+        if self._stale:  # before it is looked who has rung: what rings from here on is for the next poller
+            self._stale = self._unread = False
+            with suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
         self._floor = now if self.reached is None else min(self.reached(), now)
         taken = 0
-        left = False
+        heard = left = False
         for subscription in self._by_name.values():
             reader = subscription.reader
             while reader is not None and reader.rung:
+                heard = True
                 if taken >= messages or self._takings.size > size:
                     left = True
                     break
                 taken += self._take(subscription, reader)
+        # While messages come there is no need to read it, which costs as much as taking some of them.
+        self._stale = self._unread and not heard
+        self._unread = self._unread or heard
         if left:
             os.eventfd_write(self._wake, 1)
         items: list[Channel | Batch | Damage] = list(self._new)
