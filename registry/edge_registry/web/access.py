@@ -83,9 +83,8 @@ class Access:
         self.now = now
         self._attempts: OrderedDict[str, deque[float]] = OrderedDict()
         self._lock = threading.Lock()
-        self._lines: SimpleQueue[tuple[dict[str, Any], Future[None]]] = (
-            SimpleQueue()
-        )  #: of the audit record, not written yet
+        #: Of the audit record, not written yet.
+        self._lines: SimpleQueue[tuple[dict[str, Any], Future[None]]] = SimpleQueue()
         self._writer = ThreadPoolExecutor(1, "audit")
 
     def sign_in(self, token: str, address: str) -> str | None:
